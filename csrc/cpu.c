@@ -1,0 +1,61 @@
+/* Which kernels this machine can run, and which are in use. */
+#include "internal.h"
+
+#include <stdatomic.h>
+
+static int detect(void)
+{
+#if CRACKLE_X86
+    __builtin_cpu_init();
+    /* AVX2 implies that the operating system saves the wide registers:
+     * the builtin asks for both. */
+    if (!__builtin_cpu_supports("sse4.2") ||
+        !__builtin_cpu_supports("popcnt") || !__builtin_cpu_supports("pclmul"))
+        return CRACKLE_CPU_PORTABLE;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi") ||
+        !__builtin_cpu_supports("bmi2"))
+        return CRACKLE_CPU_SSE4;
+    return CRACKLE_CPU_AVX2;
+#else
+    return CRACKLE_CPU_PORTABLE;
+#endif
+}
+
+/* -1 until the first question: whoever asks first, all find the same. */
+static _Atomic int level_in_use = -1;
+
+int crackle_cpu_detect(void)
+{
+    return detect();
+}
+
+int crackle_cpu_level(void)
+{
+    int level = atomic_load_explicit(&level_in_use, memory_order_relaxed);
+    if (level < 0) {
+        level = detect();
+        atomic_store_explicit(&level_in_use, level, memory_order_relaxed);
+    }
+    return level;
+}
+
+int crackle_cpu_select(int level)
+{
+    int best = detect();
+    level = level < 0 ? 0 : level > best ? best : level;
+    atomic_store_explicit(&level_in_use, level, memory_order_relaxed);
+    return level;
+}
+
+const struct crackle_kernels *crackle_kernels(void)
+{
+#if CRACKLE_X86
+    switch (crackle_cpu_level()) {
+    case CRACKLE_CPU_AVX2:
+        return &crackle_kernels_avx2;
+    case CRACKLE_CPU_SSE4:
+        return &crackle_kernels_sse4;
+    }
+#endif
+    return &crackle_kernels_portable;
+}

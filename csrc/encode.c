@@ -1,0 +1,638 @@
+/* Encoding: pixels -> bitmaps -> runs -> components -> chains and labels. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+/* What is known of one coded slice. */
+struct coded_slice {
+    uint32_t index_bytes; /* of its code, before the moves */
+    uint32_t components;
+    uint32_t crc;
+    uint64_t num_codes;
+};
+
+struct crackle_part {
+    uint32_t z0, z1;
+    uint64_t pairs; /* voxels that equal the one before in stream order */
+    struct coded_slice *slices;
+    struct crackle_buffer code; /* the crack codes without a model */
+    size_t code_size;
+    struct crackle_buffer keys; /* uint32 by component: index into unique */
+    size_t num_keys;
+    struct crackle_buffer unique; /* labels by first occurrence, extended to
+                                     64 bits */
+    size_t num_unique;
+    uint32_t *table; /* hash of label to 1 + index, open addressing */
+    unsigned table_log2;
+};
+
+void crackle_part_free(struct crackle_part *part)
+{
+    if (!part)
+        return;
+    free(part->slices);
+    free(part->code.data);
+    free(part->keys.data);
+    free(part->unique.data);
+    free(part->table);
+    free(part);
+}
+
+void crackle_free(void *pointer)
+{
+    free(pointer);
+}
+
+/* ---- labels ---- */
+
+CRACKLE_INLINE uint64_t hash(uint64_t label, unsigned log2)
+{
+    return (label * 0x9E3779B97F4A7C15u) >> (64 - log2);
+}
+
+static int table_grow(struct crackle_part *part)
+{
+    unsigned log2 = part->table_log2 ? part->table_log2 + 2 : 10;
+    uint32_t *table = calloc((size_t)1 << log2, sizeof *table);
+    if (!table)
+        return CRACKLE_NO_MEMORY;
+    const uint64_t *unique = part->unique.data;
+    const uint64_t mask = ((uint64_t)1 << log2) - 1;
+    for (size_t i = 0; i < part->num_unique; i++) {
+        uint64_t at = hash(unique[i], log2);
+        while (table[at])
+            at = (at + 1) & mask;
+        table[at] = (uint32_t)i + 1;
+    }
+    free(part->table);
+    part->table = table;
+    part->table_log2 = log2;
+    return CRACKLE_OK;
+}
+
+/* The index of 'label' in part->unique, added if it is new. */
+static int intern(struct crackle_part *part, uint64_t label, uint32_t *index)
+{
+    if (2 * part->num_unique >= (size_t)1 << part->table_log2 ||
+        !part->table_log2)
+        if (table_grow(part))
+            return CRACKLE_NO_MEMORY;
+    const uint64_t mask = ((uint64_t)1 << part->table_log2) - 1;
+    uint64_t at = hash(label, part->table_log2);
+    uint64_t *unique = part->unique.data;
+    for (; part->table[at]; at = (at + 1) & mask)
+        if (unique[part->table[at] - 1] == label) {
+            *index = part->table[at] - 1;
+            return CRACKLE_OK;
+        }
+    if (part->num_unique == UINT32_MAX)
+        return CRACKLE_UNSUPPORTED;
+    unique = crackle_reserve_keep(&part->unique,
+                                  (part->num_unique + 1) * sizeof *unique);
+    if (!unique)
+        return CRACKLE_NO_MEMORY;
+    *index = (uint32_t)part->num_unique;
+    unique[part->num_unique++] = label;
+    part->table[at] = *index + 1;
+    return CRACKLE_OK;
+}
+
+/* ---- reading the array ---- */
+
+/* Element i of the array, extended to 64 bits. */
+CRACKLE_INLINE uint64_t element(const struct crackle_params *params,
+                                const void *labels, uint64_t i)
+{
+    switch (params->data_width) {
+    case 1: {
+        uint8_t v = ((const uint8_t *)labels)[i];
+        return params->is_signed ? (uint64_t)(int64_t)(int8_t)v : v;
+    }
+    case 2: {
+        uint16_t v = ((const uint16_t *)labels)[i];
+        return params->is_signed ? (uint64_t)(int64_t)(int16_t)v : v;
+    }
+    case 4: {
+        uint32_t v = ((const uint32_t *)labels)[i];
+        return params->is_signed ? (uint64_t)(int64_t)(int32_t)v : v;
+    }
+    default:
+        return ((const uint64_t *)labels)[i];
+    }
+}
+
+CRACKLE_INLINE uint64_t offset_of(const struct crackle_params *params,
+                                  uint32_t x, uint32_t y, uint32_t z)
+{
+    return params->c_order
+               ? ((uint64_t)x * params->sy + y) * params->sz + z
+               : ((uint64_t)z * params->sy + y) * params->sx + x;
+}
+
+int crackle_guess_permissible(const struct crackle_params *params,
+                              const void *labels)
+{
+    const uint32_t z = params->sz / 2;
+    const uint32_t rows = params->sy < 32 ? params->sy : 32;
+    const uint32_t n = params->sx < 256 ? params->sx : 256;
+    uint64_t pairs = 0;
+    if (params->sx < 2 || params->sy == 0 || params->sz == 0)
+        return 0;
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t y = (uint32_t)((uint64_t)i * params->sy / rows);
+        for (uint32_t x = 1; x < n; x++)
+            pairs += element(params, labels, offset_of(params, x, y, z)) ==
+                     element(params, labels, offset_of(params, x - 1, y, z));
+    }
+    return pairs < (uint64_t)rows * (n - 1) / 2;
+}
+
+/* Pairs in slice z, whose left cracks are in 'slice': within rows by the
+ * cracks, from row to row and slice to slice by looking. */
+static uint64_t count_pairs(const struct crackle_params *params,
+                            const void *labels,
+                            const struct crackle_slice *slice, uint32_t z)
+{
+    uint64_t cracks = 0, across = 0;
+    const size_t num_words = (size_t)slice->words * slice->sy;
+    for (size_t i = 0; i < num_words; i++)
+        cracks += crackle_popcount64(slice->left[i]);
+    for (uint32_t y = 0; y < params->sy; y++) {
+        if (y == 0 && z == 0)
+            continue;
+        uint64_t before =
+            y ? offset_of(params, params->sx - 1, y - 1, z)
+              : offset_of(params, params->sx - 1, params->sy - 1, z - 1);
+        across += element(params, labels, before) ==
+                  element(params, labels, offset_of(params, 0, y, z));
+    }
+    return (uint64_t)(params->sx - 1) * params->sy - cracks + across;
+}
+
+/* The bitmaps of slice z of an array whose fastest axis is x. */
+static void compare_slice(const struct crackle_params *params,
+                          const void *labels, uint32_t z,
+                          const struct crackle_slice *slice)
+{
+    const struct crackle_kernels *kernels = crackle_kernels();
+    const unsigned log2 = crackle_width_log2(params->data_width);
+    const size_t row_bytes = (size_t)params->sx << log2;
+    const uint8_t *row = (const uint8_t *)labels +
+                         (size_t)z * params->sy * row_bytes;
+    for (uint32_t y = 0; y < params->sy; y++, row += row_bytes) {
+        bool first = y == 0 && z == 0;
+        /* 64 elements behind the row must be in the array. */
+        uint64_t rows_left =
+            (uint64_t)(params->sz - 1 - z) * params->sy + params->sy - 1 - y;
+        bool after = rows_left * params->sx >= 64;
+        kernels->compare[log2](row, y ? row - row_bytes : NULL, params->sx,
+                               !first, after,
+                               slice->left + (size_t)y * slice->words,
+                               slice->above + (size_t)y * slice->words);
+    }
+}
+
+/* The bitmaps of slices [z, z + depth) of an array whose fastest axis is z,
+ * to ws->block: left and above of each in turn. */
+static int compare_block(const struct crackle_params *params,
+                         const void *labels, uint32_t z, uint32_t depth,
+                         struct crackle_workspace *ws)
+{
+    const struct crackle_kernels *kernels = crackle_kernels();
+    const unsigned log2 = crackle_width_log2(params->data_width);
+    const uint32_t words = ws->slice.words, pitch = params->sx + 8;
+    const size_t bitmap = (size_t)words * params->sy;
+    const size_t tile_bytes = ((size_t)pitch * depth) << log2;
+    uint64_t *bits = crackle_reserve(&ws->block, 2 * depth * bitmap * 8);
+    uint8_t *tile = crackle_reserve(&ws->tile, 2 * tile_bytes);
+    if (!bits || !tile)
+        return CRACKLE_NO_MEMORY;
+    for (uint32_t y = 0; y < params->sy; y++) {
+        uint8_t *here = tile + (y & 1) * tile_bytes;
+        uint8_t *above = tile + (~y & 1) * tile_bytes;
+        kernels->gather_block[log2](
+            (const uint8_t *)labels + (offset_of(params, 0, y, z) << log2),
+            params->sx, (uint64_t)params->sy * params->sz, depth, here,
+            pitch);
+        for (uint32_t k = 0; k < depth; k++) {
+            size_t row = ((size_t)k * pitch) << log2;
+            uint64_t *out = bits + 2 * k * bitmap + (size_t)y * words;
+            kernels->compare[log2](here + row, y ? above + row : NULL,
+                                   params->sx, false, false, out,
+                                   out + bitmap);
+        }
+    }
+    return CRACKLE_OK;
+}
+
+/* ---- one slice ---- */
+
+/* Code slice z, whose bitmaps are in ws->slice, and add it to 'part'. */
+static int encode_slice(const struct crackle_params *params,
+                        const void *labels, uint32_t z, int permissible,
+                        const uint32_t *powers, struct crackle_part *part,
+                        struct crackle_workspace *ws)
+{
+    const struct crackle_kernels *kernels = crackle_kernels();
+    struct crackle_slice *slice = &ws->slice;
+    struct coded_slice *coded = &part->slices[z - part->z0];
+    part->pairs += count_pairs(params, labels, slice, z);
+
+    kernels->find_runs(ws);
+    const uint32_t n = slice->num_components;
+    uint32_t *first_pixel = crackle_reserve(&ws->values, (size_t)n * 4);
+    uint32_t *keys = crackle_reserve_keep(&part->keys,
+                                          (part->num_keys + n) * sizeof *keys);
+    if (!first_pixel || !keys)
+        return CRACKLE_NO_MEMORY;
+    keys += part->num_keys;
+    coded->components = n;
+    coded->crc = kernels->crc(ws, powers, first_pixel);
+    uint64_t last = 0;
+    uint32_t last_index = 0;
+    for (uint32_t c = 0; c < n; c++) {
+        uint64_t at = params->c_order
+                          ? offset_of(params, first_pixel[c] % params->sx,
+                                      first_pixel[c] / params->sx, z)
+                          : (uint64_t)z * params->sx * params->sy +
+                                first_pixel[c];
+        uint64_t label = element(params, labels, at);
+        if (c == 0 || label != last) {
+            int status = intern(part, label, &last_index);
+            if (status)
+                return status;
+            last = label;
+        }
+        keys[c] = last_index;
+    }
+    part->num_keys += n;
+
+    if (permissible)
+        crackle_flip(slice);
+    struct crackle_trace trace;
+    int status = kernels->trace(ws, &trace);
+    if (status)
+        return status;
+    return crackle_chains_pack(ws, &trace, &part->code, &part->code_size,
+                               &coded->index_bytes, &coded->num_codes);
+}
+
+static const char *params_fault(const struct crackle_params *params)
+{
+    unsigned w = params->data_width;
+    if (w != 1 && w != 2 && w != 4 && w != 8)
+        return "the data width is not 1, 2, 4 or 8";
+    if (params->markov_order > 15)
+        return "the Markov order is above 15";
+    return NULL;
+}
+
+struct crackle_part *crackle_encode_part(const struct crackle_params *params,
+                                         const void *labels, uint32_t z0,
+                                         uint32_t z1, int permissible,
+                                         struct crackle_workspace *ws,
+                                         struct crackle_error *error)
+{
+    const char *fault = params_fault(params);
+    if (!fault && (z0 > z1 || z1 > params->sz))
+        fault = "the z range is not in the volume";
+    if (fault) {
+        crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE, -1,
+                     fault);
+        return NULL;
+    }
+    if (((uint64_t)params->sx + 1) * ((uint64_t)params->sy + 1) >
+        CRACKLE_MAX_VERTICES) {
+        crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_NONE, -1,
+                     "a slice has more than 2^30 vertices");
+        return NULL;
+    }
+    struct crackle_part *part = calloc(1, sizeof *part);
+    if (!part) {
+        CRACKLE_NOMEM(error);
+        return NULL;
+    }
+    part->z0 = z0;
+    part->z1 = z1;
+    if (params->sx == 0 || params->sy == 0 || z0 == z1)
+        return part;
+
+    int status = CRACKLE_NO_MEMORY;
+    uint32_t z = z0;
+    const uint32_t *powers = crackle_crc_powers(ws, params->sx);
+    part->slices = calloc(z1 - z0, sizeof *part->slices);
+    if (!powers || !part->slices ||
+        crackle_slice_reserve(ws, params->sx, params->sy, error))
+        goto done;
+    struct crackle_slice *slice = &ws->slice;
+    uint32_t block = params->c_order ? 64u / params->data_width : 1;
+    for (status = CRACKLE_OK; z < z1 && !status;) {
+        uint32_t depth = block - z % block;
+        depth = depth < z1 - z ? depth : z1 - z;
+        if (params->c_order)
+            status = compare_block(params, labels, z, depth, ws);
+        else
+            compare_slice(params, labels, z, slice);
+        for (uint32_t k = 0; k < depth && !status; k++, z++) {
+            if (params->c_order) {
+                size_t bitmap = (size_t)slice->words * slice->sy;
+                slice->left = (uint64_t *)ws->block.data + 2 * k * bitmap;
+                slice->above = slice->left + bitmap;
+            }
+            status = encode_slice(params, labels, z, permissible, powers,
+                                  part, ws);
+        }
+    }
+done:
+    if (status) {
+        crackle_part_free(part);
+        crackle_fail(error, status, CRACKLE_SECTION_NONE,
+                     status == CRACKLE_NO_MEMORY ? -1 : (int64_t)z,
+                     status == CRACKLE_NO_MEMORY
+                         ? "out of memory"
+                         : "a slice has too many borders");
+        return NULL;
+    }
+    return part;
+}
+
+/* ---- the whole stream ---- */
+
+/* The labels of all parts, sorted, each once; and for each part the place of
+ * its labels among them. */
+struct label_table {
+    struct crackle_item *items; /* key: the label, made to sort unsigned */
+    size_t num_unique;
+    uint32_t **ranks;
+    uint64_t flip; /* xor between key and label */
+};
+
+static int label_table_make(const struct crackle_params *params,
+                            struct crackle_part *const *parts, size_t count,
+                            struct label_table *table)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < count; i++)
+        total += parts[i]->num_unique;
+    table->flip = params->is_signed ? (uint64_t)1 << 63 : 0;
+    table->items = malloc((2 * total + 1) * sizeof *table->items);
+    table->ranks = calloc(count + 1, sizeof *table->ranks);
+    if (!table->items || !table->ranks || total > UINT32_MAX)
+        return CRACKLE_NO_MEMORY;
+    struct crackle_item *items = table->items;
+    uint32_t *ranks = malloc((total + 1) * sizeof *ranks);
+    if (!ranks)
+        return CRACKLE_NO_MEMORY;
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t *unique = parts[i]->unique.data;
+        table->ranks[i] = ranks + n;
+        for (size_t j = 0; j < parts[i]->num_unique; j++, n++) {
+            items[n].key = unique[j] ^ table->flip;
+            items[n].value = (uint32_t)n;
+        }
+    }
+    if (count == 0)
+        free(ranks);
+    crackle_sort(items, items + n, n);
+    size_t unique = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || items[i].key != items[unique - 1].key)
+            items[unique++].key = items[i].key;
+        ranks[items[i].value] = (uint32_t)(unique - 1);
+    }
+    table->num_unique = unique;
+    return CRACKLE_OK;
+}
+
+static void label_table_free(struct label_table *table)
+{
+    if (table->ranks)
+        free(table->ranks[0]);
+    free(table->ranks);
+    free(table->items);
+}
+
+/* The width that holds every label. */
+static unsigned stored_width(const struct crackle_params *params,
+                             const struct label_table *table)
+{
+    if (table->num_unique == 0)
+        return 1;
+    uint64_t low = table->items[0].key ^ table->flip;
+    uint64_t high = table->items[table->num_unique - 1].key ^ table->flip;
+    if (!params->is_signed)
+        return crackle_width(high);
+    /* Readers extend stored labels with zeros, so negative ones are stored
+     * as wide as the array's. */
+    return (int64_t)low < 0 ? params->data_width : crackle_width(high);
+}
+
+static void header_write(const struct crackle_params *params, int permissible,
+                         unsigned stored, unsigned markov_order,
+                         uint64_t label_bytes, uint8_t *p)
+{
+    unsigned format = crackle_width_log2(params->data_width) |
+                      crackle_width_log2(stored) << 2 |
+                      (permissible ? 1u << 4 : 0) |
+                      CRACKLE_LABELS_FLAT << 5 |
+                      (params->fortran_order ? 1u << 7 : 0) |
+                      (params->is_signed ? 1u << 8 : 0) | markov_order << 9;
+    memcpy(p, "crkl\1", 5);
+    crackle_store(p + 5, format, 2);
+    crackle_store(p + 7, params->sx, 4);
+    crackle_store(p + 11, params->sy, 4);
+    crackle_store(p + 15, params->sz, 4);
+    p[19] = CRACKLE_GRID_LOG2;
+    crackle_store(p + 20, label_bytes, 8);
+    p[28] = crackle_crc8(p + 5, 23);
+}
+
+/* Write keys of 'width' bytes. */
+static uint8_t *keys_write(const struct crackle_part *part,
+                           const uint32_t *ranks, unsigned width, uint8_t *p)
+{
+    const uint32_t *keys = part->keys.data;
+    for (size_t i = 0; i < part->num_keys; i++)
+        p = crackle_store(p, ranks[keys[i]], width);
+    return p;
+}
+
+/* The slices of all parts in turn: their moves, and where their code is. */
+struct slice_list {
+    struct crackle_packed *packed;
+    const uint8_t **code;
+    const struct coded_slice **coded;
+};
+
+static int slice_list_make(struct crackle_part *const *parts, size_t count,
+                           uint32_t sz, struct slice_list *list)
+{
+    list->packed = malloc(sz * sizeof *list->packed + 1);
+    list->code = malloc(sz * sizeof *list->code + 1);
+    list->coded = malloc(sz * sizeof *list->coded + 1);
+    if (!list->packed || !list->code || !list->coded)
+        return CRACKLE_NO_MEMORY;
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *p = parts[i]->code.data;
+        for (uint32_t z = parts[i]->z0; z < parts[i]->z1; z++) {
+            const struct coded_slice *c = &parts[i]->slices[z - parts[i]->z0];
+            list->coded[z] = c;
+            list->code[z] = p;
+            list->packed[z].data = p + c->index_bytes;
+            list->packed[z].num_codes = c->num_codes;
+            p += c->index_bytes + (c->num_codes + 3) / 4;
+        }
+    }
+    return CRACKLE_OK;
+}
+
+static void slice_list_free(struct slice_list *list)
+{
+    free(list->packed);
+    free(list->code);
+    free(list->coded);
+}
+
+/* Everything behind the header: to be freed is what was made on the way. */
+static int join(const struct crackle_params *params,
+                struct crackle_part *const *parts, size_t count,
+                int permissible, const struct label_table *table,
+                const struct slice_list *list, uint8_t **stream, size_t *size,
+                uint8_t **model)
+{
+    const uint32_t sz = params->sz;
+    const unsigned stored = stored_width(params, table);
+    const unsigned key_width = crackle_width(table->num_unique);
+    const unsigned count_width =
+        crackle_width((uint64_t)params->sx * params->sy);
+    uint64_t components = 0, codes = 0;
+    for (uint32_t z = 0; z < sz; z++) {
+        components += list->coded[z]->components;
+        codes += list->coded[z]->num_codes;
+    }
+    const unsigned order = codes ? params->markov_order : 0;
+    const uint64_t label_bytes = 8 + table->num_unique * stored +
+                                 (uint64_t)sz * count_width +
+                                 components * key_width;
+    const uint64_t model_bytes = crackle_model_bytes(order);
+    if (order) {
+        *model = malloc(model_bytes);
+        if (!*model || crackle_markov_model(list->packed, sz, order, *model))
+            return CRACKLE_NO_MEMORY;
+    }
+    uint64_t crack_bytes = 0;
+    for (uint32_t z = 0; z < sz; z++)
+        crack_bytes += list->coded[z]->index_bytes +
+                       (order ? crackle_markov_write(&list->packed[z], order,
+                                                     *model, NULL)
+                              : (list->coded[z]->num_codes + 3) / 4);
+
+    uint64_t total = CRACKLE_V1_HEADER_BYTES + (uint64_t)sz * 4 + 4 +
+                     label_bytes + model_bytes + crack_bytes + 4 +
+                     (uint64_t)sz * 4;
+    if (total > SIZE_MAX)
+        return CRACKLE_NO_MEMORY;
+    uint8_t *begin = malloc((size_t)total), *p = begin;
+    if (!begin)
+        return CRACKLE_NO_MEMORY;
+    *stream = begin;
+    *size = (size_t)total;
+    header_write(params, permissible, stored, order, label_bytes, p);
+    p += CRACKLE_V1_HEADER_BYTES;
+    uint8_t *index = p;
+    p += (size_t)sz * 4 + 4;
+
+    uint8_t *labels = p;
+    p = crackle_store(p, table->num_unique, 8);
+    for (size_t i = 0; i < table->num_unique; i++)
+        p = crackle_store(p, table->items[i].key ^ table->flip, stored);
+    for (uint32_t z = 0; z < sz; z++)
+        p = crackle_store(p, list->coded[z]->components, count_width);
+    for (size_t i = 0; i < count; i++)
+        p = keys_write(parts[i], table->ranks[i], key_width, p);
+    uint32_t labels_crc = crackle_crc32c(0, labels, (size_t)(p - labels));
+
+    if (order) {
+        memcpy(p, *model, (size_t)model_bytes);
+        p += model_bytes;
+    }
+    for (uint32_t z = 0; z < sz; z++) {
+        const uint32_t index_bytes = list->coded[z]->index_bytes;
+        uint64_t moves_bytes = (list->coded[z]->num_codes + 3) / 4;
+        memcpy(p, list->code[z], index_bytes);
+        if (order)
+            moves_bytes = crackle_markov_write(&list->packed[z], order,
+                                               *model, p + index_bytes);
+        else
+            memcpy(p + index_bytes, list->packed[z].data,
+                   (size_t)moves_bytes);
+        if (index_bytes + moves_bytes > UINT32_MAX)
+            return CRACKLE_UNSUPPORTED;
+        crackle_store(index + 4 * (size_t)z, index_bytes + moves_bytes, 4);
+        p += index_bytes + moves_bytes;
+    }
+    crackle_store(index + 4 * (size_t)sz,
+                  crackle_crc32c(0, index, (size_t)sz * 4), 4);
+    p = crackle_store(p, labels_crc, 4);
+    for (uint32_t z = 0; z < sz; z++)
+        p = crackle_store(p, list->coded[z]->crc, 4);
+    return CRACKLE_OK;
+}
+
+int crackle_join(const struct crackle_params *params,
+                 struct crackle_part *const *parts, size_t count,
+                 int permissible, uint8_t **stream, size_t *size,
+                 struct crackle_error *error)
+{
+    *stream = NULL;
+    *size = 0;
+    const char *fault = params_fault(params);
+    uint32_t z = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i]->z0 != z)
+            fault = "the parts do not cover the volume in order";
+        z = parts[i]->z1;
+    }
+    if (z != params->sz)
+        fault = "the parts do not cover the volume in order";
+    if (fault)
+        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
+                            -1, fault);
+    if (params->sx == 0 || params->sy == 0 || params->sz == 0) {
+        *stream = malloc(CRACKLE_V1_HEADER_BYTES);
+        if (!*stream)
+            return CRACKLE_NOMEM(error);
+        *size = CRACKLE_V1_HEADER_BYTES;
+        header_write(params, 0, 1, 0, 0, *stream);
+        return CRACKLE_OK;
+    }
+    uint64_t pairs = 0;
+    for (size_t i = 0; i < count; i++)
+        pairs += parts[i]->pairs;
+    uint64_t voxels = (uint64_t)params->sx * params->sy * params->sz;
+    if ((pairs < voxels / 2) != (permissible != 0))
+        return CRACKLE_OK;
+
+    struct label_table table = {NULL, 0, NULL, 0};
+    struct slice_list list = {NULL, NULL, NULL};
+    uint8_t *model = NULL;
+    int status = label_table_make(params, parts, count, &table);
+    if (!status)
+        status = slice_list_make(parts, count, params->sz, &list);
+    if (!status)
+        status = join(params, parts, count, permissible, &table, &list,
+                      stream, size, &model);
+    free(model);
+    slice_list_free(&list);
+    label_table_free(&table);
+    if (status) {
+        free(*stream);
+        *stream = NULL;
+        return crackle_fail(error, status, CRACKLE_SECTION_NONE, -1,
+                            status == CRACKLE_NO_MEMORY
+                                ? "out of memory"
+                                : "a slice's crack code is over 4 GiB");
+    }
+    return CRACKLE_OK;
+}

@@ -1,0 +1,466 @@
+/* What the C files share. Nothing here is part of the public interface. */
+#ifndef CRACKLE_INTERNAL_H
+#define CRACKLE_INTERNAL_H
+
+#include "crackle.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#if defined(__GNUC__) || defined(__clang__)
+#define CRACKLE_INLINE static inline __attribute__((always_inline))
+#define CRACKLE_LIKELY(x) __builtin_expect(!!(x), 1)
+#define CRACKLE_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define crackle_popcount64(x) ((uint32_t)__builtin_popcountll(x))
+#define crackle_ctz64(x) ((uint32_t)__builtin_ctzll(x))
+#else
+#include <intrin.h>
+#define CRACKLE_INLINE static __forceinline
+#define CRACKLE_LIKELY(x) (x)
+#define CRACKLE_UNLIKELY(x) (x)
+#define crackle_popcount64(x) ((uint32_t)__popcnt64(x))
+CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
+{
+    unsigned long i;
+    _BitScanForward64(&i, x);
+    return i;
+}
+#endif
+
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#define CRACKLE_X86 1
+#else
+#define CRACKLE_X86 0
+#endif
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define CRACKLE_BIG_ENDIAN 1
+#else
+#define CRACKLE_BIG_ENDIAN 0
+#endif
+
+/* A slice's two crack planes share one 32-bit index space (walk.h), so a
+ * slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit. */
+#define CRACKLE_MAX_VERTICES ((uint64_t)1 << 30)
+_Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
+               "positions in both planes fit 32 bits");
+
+#define CRACKLE_V0_HEADER_BYTES 24
+#define CRACKLE_V1_HEADER_BYTES 29
+#define CRACKLE_GRID_LOG2 31
+
+/* ---- errors ---- */
+
+CRACKLE_INLINE int crackle_fail(struct crackle_error *error, int status,
+                                int section, int64_t slice, const char *what)
+{
+    if (error) {
+        error->status = status;
+        error->section = section;
+        error->slice = slice;
+        error->what = what;
+    }
+    return status;
+}
+
+#define CRACKLE_NOMEM(error)                                                  \
+    crackle_fail(error, CRACKLE_NO_MEMORY, CRACKLE_SECTION_NONE, -1,          \
+                 "out of memory")
+
+/* ---- little-endian loads and stores ---- */
+
+CRACKLE_INLINE uint64_t crackle_swap64(uint64_t v)
+{
+    v = ((v & 0x00FF00FF00FF00FFu) << 8) | ((v >> 8) & 0x00FF00FF00FF00FFu);
+    v = ((v & 0x0000FFFF0000FFFFu) << 16) | ((v >> 16) & 0x0000FFFF0000FFFFu);
+    return (v << 32) | (v >> 32);
+}
+
+CRACKLE_INLINE uint64_t crackle_load64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return CRACKLE_BIG_ENDIAN ? crackle_swap64(v) : v;
+}
+
+CRACKLE_INLINE void crackle_store64(uint8_t *p, uint64_t v)
+{
+    if (CRACKLE_BIG_ENDIAN)
+        v = crackle_swap64(v);
+    memcpy(p, &v, 8);
+}
+
+CRACKLE_INLINE uint32_t crackle_load32(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+           (uint32_t)p[3] << 24;
+}
+
+/* Load and store an unsigned integer of 'width' bytes: 1, 2, 4 or 8. */
+CRACKLE_INLINE uint64_t crackle_load(const uint8_t *p, unsigned width)
+{
+    switch (width) {
+    case 1:
+        return p[0];
+    case 2:
+        return (uint64_t)p[0] | (uint64_t)p[1] << 8;
+    case 4:
+        return crackle_load32(p);
+    default:
+        return crackle_load64(p);
+    }
+}
+
+CRACKLE_INLINE uint8_t *crackle_store(uint8_t *p, uint64_t v, unsigned width)
+{
+    for (unsigned i = 0; i < width; i++)
+        p[i] = (uint8_t)(v >> (8 * i));
+    return p + width;
+}
+
+/* The smallest of 1, 2, 4, 8 bytes that holds v, and its log2. */
+CRACKLE_INLINE unsigned crackle_width(uint64_t v)
+{
+    return v <= UINT8_MAX ? 1 : v <= UINT16_MAX ? 2 : v <= UINT32_MAX ? 4 : 8;
+}
+
+CRACKLE_INLINE unsigned crackle_width_log2(unsigned width)
+{
+    return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3;
+}
+
+CRACKLE_INLINE uint64_t crackle_sign_extend(uint64_t v, unsigned width)
+{
+    unsigned shift = 64 - 8 * width;
+    return (uint64_t)((int64_t)(v << shift) >> shift);
+}
+
+/* ---- a bounded reader ---- */
+
+struct crackle_reader {
+    const uint8_t *at, *end;
+};
+
+CRACKLE_INLINE size_t crackle_left(const struct crackle_reader *r)
+{
+    return (size_t)(r->end - r->at);
+}
+
+/* Take the next 'size' bytes, or NULL if there are fewer. */
+CRACKLE_INLINE const uint8_t *crackle_take(struct crackle_reader *r,
+                                           uint64_t size)
+{
+    if (size > crackle_left(r))
+        return NULL;
+    const uint8_t *p = r->at;
+    r->at += size;
+    return p;
+}
+
+/* Take 'count' items of 'width' bytes (1 to 8). */
+CRACKLE_INLINE const uint8_t *crackle_take_items(struct crackle_reader *r,
+                                                 uint64_t count,
+                                                 unsigned width)
+{
+    if (count > crackle_left(r) / width)
+        return NULL;
+    return crackle_take(r, count * width);
+}
+
+/* ---- an opened stream ---- */
+
+/* One pin: it gives its label to 'depth' + 1 voxels downward. */
+struct crackle_pin {
+    uint64_t pixel; /* x + sx * y */
+    uint32_t z, depth;
+    uint64_t label; /* index into the table of unique labels */
+};
+
+/* One component that is named outright. */
+struct crackle_single {
+    uint64_t component; /* volume-wide id */
+    uint64_t label;
+};
+
+struct crackle_stream {
+    struct crackle_header header;
+    const uint8_t *data;
+    size_t size;
+    const uint8_t *unique; /* num_unique of stored_width */
+    uint64_t num_unique;
+    const uint8_t *background; /* pins only */
+    const uint8_t *keys;       /* flat only: one per component */
+    unsigned key_width;
+    const uint8_t *model; /* packed Markov model */
+    uint8_t *ranks;       /* unpacked: 4 codepoints of 2 bits per context */
+    const uint8_t *component_crcs; /* version 1: u32 per slice */
+    uint64_t *crack_offset;        /* sz + 1: where each crack code starts */
+    uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
+    struct crackle_pin *pins;      /* by ascending z */
+    size_t num_pins;
+    uint32_t max_depth;
+    struct crackle_single *singles; /* by ascending component */
+    size_t num_singles;
+};
+
+struct crackle_slice;
+
+/* labels.c, pins.c: read the label section into 'stream'. */
+int crackle_labels_open(struct crackle_stream *stream,
+                        struct crackle_reader section,
+                        struct crackle_error *error);
+int crackle_pins_open(struct crackle_stream *stream,
+                      struct crackle_reader section,
+                      struct crackle_error *error);
+/* The value of each component of slice z, which is in ws->slice, to 'values'
+ * of 'width' bytes; or bytes that tell whether it is '*label'. */
+int crackle_labels_of_slice(const struct crackle_stream *stream,
+                            const struct crackle_slice *slice, uint32_t z,
+                            const uint64_t *label, void *values,
+                            struct crackle_error *error);
+int crackle_pins_of_slice(const struct crackle_stream *stream,
+                          const struct crackle_slice *slice, uint32_t z,
+                          uint64_t *keys, struct crackle_error *error);
+/* The first pin of 'stream' that might reach slice z. */
+size_t crackle_first_pin(const struct crackle_stream *stream, uint32_t z);
+/* The singles of slice z: their first, and '*end' behind the last. */
+size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
+                            size_t *end);
+/* Read the components-per-slice counts into stream->first_component. */
+int crackle_component_counts(struct crackle_stream *stream,
+                             struct crackle_reader *section,
+                             struct crackle_error *error);
+
+/* moves.c: the k-th rank order, 2 bits a rank, the likeliest codepoint
+ * lowest; and unpack the Markov model into stream->ranks. */
+extern const uint8_t crackle_permutations[24];
+CRACKLE_INLINE uint64_t crackle_model_bytes(unsigned order)
+{
+    return order ? (((uint64_t)5 << 2 * order) + 7) / 8 : 0;
+}
+int crackle_model_open(struct crackle_stream *stream,
+                       struct crackle_error *error);
+
+/* ---- scratch memory ---- */
+
+/* A buffer that only grows. Its contents do not survive growing unless
+ * 'keep' is said. */
+struct crackle_buffer {
+    void *data;
+    size_t size;
+};
+
+/* Room for at least 'size' bytes: the data pointer, or NULL. */
+void *crackle_reserve(struct crackle_buffer *buffer, size_t size);
+void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size);
+
+/*
+ * One slice in bitmaps and runs: the middle of every fold.
+ *
+ * 'left' and 'above' are the crack bitmaps, 'words' 64-bit words a row: bit
+ * x of left[y * words + x / 64] says that a border lies between pixels x-1
+ * and x of row y, of 'above' that one lies between rows y-1 and y. The
+ * image's own border is never set, nor are the bits past sx.
+ *
+ * A run is a maximal stretch of a row without a left crack. Row y has the
+ * runs row_run[y] .. row_run[y + 1], and run_label holds for each its
+ * provisional component; 'component' maps those to ids in raster order of
+ * the components' first pixels, 'num_components' in all.
+ */
+struct crackle_slice {
+    uint32_t sx, sy, words;
+    uint64_t *left, *above;
+    uint32_t *row_run;
+    uint32_t *run_label;
+    uint32_t num_runs;
+    uint32_t *parent; /* union-find over the provisional components */
+    uint32_t *component;
+    uint32_t num_provisional, num_components;
+};
+
+/*
+ * Tables for the walk, made anew when the slice's size changes. A crack is
+ * a byte of the map: left cracks of vertex v = x + (sx + 1) * y at v, those
+ * above at plane + v. Entry [b] is for the four directions in byte b, lowest
+ * bits first.
+ */
+struct crackle_walk_tables {
+    uint32_t sx, sy; /* that they are for; sx 0: none yet */
+    uint32_t plane;  /* (sx + 1) * (sy + 1) */
+    uint32_t mark[256][4]; /* the cracks drawn, relative to the first vertex */
+    uint32_t pair[256][4]; /* all ones where the 2 bits of b are set */
+    uint32_t net[256];     /* how far the four moves lead */
+    uint32_t land[4];      /* from a direction's crack to the vertex behind */
+};
+
+/* A slice put by until enough of them make whole cache lines of an array
+ * whose fastest axis is z: offsets into ws->block of its left cracks, row_run
+ * and the values of its runs. */
+struct crackle_saved {
+    size_t left, row_run, values;
+};
+
+struct crackle_workspace {
+    struct crackle_slice slice;
+    struct crackle_walk_tables walk;
+    struct crackle_buffer cracks; /* byte map of both planes, always zero */
+    struct crackle_buffer codes, marks, stack; /* see crackle_moves */
+    struct crackle_buffer left, above;         /* see crackle_slice */
+    struct crackle_buffer row_run, run_label, parent, component;
+    struct crackle_buffer row; /* what finding or rendering a row needs */
+    struct crackle_buffer crc_powers;
+    uint32_t crc_powers_sx;
+    struct crackle_buffer values;      /* by component */
+    struct crackle_buffer provisional; /* values by provisional component */
+    struct crackle_buffer block;       /* where the saved slices lie */
+    struct crackle_saved saved[64];
+    struct crackle_buffer tile, flags;
+    struct crackle_buffer adjacency, trace, chains, sort;
+};
+
+/* ws->row: room for the starts of a row's runs, an even number so that
+ * values of 8 bytes may follow. */
+#define CRACKLE_ROW_STARTS(sx) (((size_t)(sx) + 17) & ~(size_t)1)
+
+/* Point ws->slice at room for a slice of this size. */
+int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
+                          uint32_t sy, struct crackle_error *error);
+
+/* Turn cracks into open connections and back: the permissible format. */
+void crackle_flip(struct crackle_slice *slice);
+
+/* The powers of x that fold a row of runs into a crc32c: see crc.h. */
+const uint32_t *crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx);
+
+/* ---- the crack code of a slice (moves.c) ---- */
+
+/*
+ * A crack code read into directions: up 0, right 1, down 2, left 3.
+ *
+ * 'words' holds 32 codepoints a word, 2 bits each, lowest first. Bit 2i of
+ * marks[w] says that codepoint 32w + i completes a symbol; one word of zeros
+ * follows the last. The vertices where chains start, as x + (sx + 1) * y,
+ * lie reversed on 'stack', which has room for every branch besides, and one
+ * writable entry before it.
+ *
+ * The code must end at its last codepoint but for 'max_padding' of them.
+ */
+struct crackle_moves {
+    uint64_t *words;
+    uint64_t *marks;
+    uint64_t num_codes;
+    unsigned max_padding;
+    uint32_t *stack;
+    uint32_t num_starts;
+};
+int crackle_moves_read(const struct crackle_stream *stream,
+                       struct crackle_workspace *ws, uint32_t z,
+                       struct crackle_moves *moves,
+                       struct crackle_error *error);
+
+/* ---- tracing (kernel_trace.h traces, chains.c packs) ---- */
+
+/* A chain's codepoints are codes[begin .. end). */
+struct crackle_chain {
+    uint32_t start; /* vertex, x + (sx + 1) * y */
+    uint32_t begin, end;
+};
+
+struct crackle_branch {
+    uint32_t vertex, at; /* where it is, and where its symbol stands */
+};
+
+/* What was traced: one direction a byte, CRACKLE_DELETED where an empty
+ * branch was taken back. The chains lie one behind the other. */
+#define CRACKLE_DELETED 0xFF
+struct crackle_trace {
+    uint8_t *codes;
+    struct crackle_chain *chains;
+    uint32_t num_chains;
+};
+
+/* Append to 'code', which holds '*size' bytes, the crack code of a traced
+ * slice without a Markov model. '*index_bytes' is how many of the new bytes
+ * come before the moves, '*num_codes' how many codepoints there are. */
+int crackle_chains_pack(struct crackle_workspace *ws,
+                        const struct crackle_trace *trace,
+                        struct crackle_buffer *code, size_t *size,
+                        uint32_t *index_bytes, uint64_t *num_codes);
+
+/* ---- sorting (sort.c) ---- */
+
+struct crackle_item {
+    uint64_t key;
+    uint32_t value;
+};
+/* Sort by key, stable. 'scratch' has room for as many items. */
+void crackle_sort(struct crackle_item *items, struct crackle_item *scratch,
+                  size_t count);
+
+/* ---- the Markov model (markov.c) ---- */
+
+/* The moves of a slice as they stand without a model: packed codepoints. */
+struct crackle_packed {
+    const uint8_t *data;
+    uint64_t num_codes;
+};
+/* Gather the statistics of 'count' slices and write the model of 'order',
+ * crackle_model_bytes of it. */
+int crackle_markov_model(const struct crackle_packed *slices, size_t count,
+                         unsigned order, uint8_t *model);
+/* The bytes one slice takes, or, with 'out', write them. */
+uint64_t crackle_markov_write(const struct crackle_packed *slice,
+                              unsigned order, const uint8_t *model,
+                              uint8_t *out);
+
+/* ---- kernels, one set for each CPU level (kernels.h) ---- */
+
+#define CRACKLE_WALK_ENDLESS UINT64_MAX
+
+struct crackle_kernels {
+    /* Draw the moves into ws->cracks. Returns the index of the codepoint
+     * that ends the last chain, or CRACKLE_WALK_ENDLESS. */
+    uint64_t (*walk)(struct crackle_workspace *ws,
+                     const struct crackle_moves *moves);
+    /* Turn ws->cracks into the slice's bitmaps and clear it. False if the
+     * walk left the image or drew its border. */
+    bool (*cracks_to_bits)(struct crackle_workspace *ws);
+    /* Find runs and components from the bitmaps. */
+    void (*find_runs)(struct crackle_workspace *ws);
+    /* The crc32c of the slice's component ids as uint32 little-endian; with
+     * 'first_pixel' not NULL also where each component starts. */
+    uint32_t (*crc)(struct crackle_workspace *ws, const uint32_t *powers,
+                    uint32_t *first_pixel);
+    /* By log2 of the element width. Fill out[sy][sx] with the value of each
+     * pixel's provisional component. */
+    void (*render[4])(struct crackle_workspace *ws, const void *values,
+                      void *out);
+    /* Render 'depth' saved slices into an array whose fastest axis is z:
+     * pixel (x, y) of slice k goes to out[(x * sy + y) * stride + k]. */
+    void (*render_block[4])(struct crackle_workspace *ws, uint32_t depth,
+                            void *out, uint64_t stride);
+    /* The crack bitmaps of one row against itself and the row above (NULL
+     * in the first). 'before' and 'after' tell whether memory up to 64
+     * elements off the row's ends may be read. */
+    void (*compare[4])(const void *row, const void *row_above, uint32_t sx,
+                       bool before, bool after, uint64_t *left,
+                       uint64_t *above);
+    /* Copy row y of 'depth' slices out of an array whose fastest axis is z:
+     * tile[k][x], 'pitch' elements a row. */
+    void (*gather_block[4])(const void *in, uint32_t sx, uint64_t x_stride,
+                            uint32_t depth, void *tile, uint32_t pitch);
+    /* Trace the bitmaps (drawn as they are) to chains: see trace in
+     * kernels.h. */
+    int (*trace)(struct crackle_workspace *ws, struct crackle_trace *trace);
+    uint32_t (*crc32c)(uint32_t crc, const uint8_t *data, size_t size);
+};
+
+/* cpu.c: the set in use. */
+const struct crackle_kernels *crackle_kernels(void);
+extern const struct crackle_kernels crackle_kernels_portable;
+#if CRACKLE_X86
+extern const struct crackle_kernels crackle_kernels_sse4;
+extern const struct crackle_kernels crackle_kernels_avx2;
+#endif
+
+#endif /* CRACKLE_INTERNAL_H */

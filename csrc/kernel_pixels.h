@@ -1,0 +1,218 @@
+/* Kernels that touch pixels. Part of kernels.h, which includes this once
+ * for each element type T of width 1 << T_LOG2. */
+
+#define KT(name) CRACKLE_PASTE(CRACKLE_PASTE(name, T_LOG2), CRACKLE_SUFFIX)
+#define T_CHUNK (16 / sizeof(T)) /* elements of a 16-byte store */
+
+/* Fill one row of sx pixels from its left cracks and the values of its runs,
+ * which have 8 readable ones behind. 'starts' has room for sx + 8. */
+CRACKLE_HELPER void KT(expand_row)(const uint64_t *left, uint32_t sx,
+                                   const T *values, uint32_t *starts, T *out)
+{
+#if (CRACKLE_LEVEL >= 2) || (CRACKLE_LEVEL >= 1 && T_LOG2 < 2)
+    (void)starts;
+    const T *at = values - 1;
+    T tail[8];
+    for (uint32_t x = 0; x < sx; x += 64) {
+        uint64_t m = left[x / 64] | (x == 0);
+        uint32_t n = sx - x < 64 ? sx - x : 64;
+        for (uint32_t i = 0; i < n; i += 8) {
+            unsigned b = (unsigned)(m >> i) & 255;
+            T *to = i + 8 <= n ? out + x + i : tail;
+            const T *from = at + (b & 1);
+#if T_LOG2 == 0
+            __m128i v = _mm_loadl_epi64((const __m128i *)from);
+            __m128i k = _mm_cvtsi64_si128((long long)crackle_lanes[b]);
+            _mm_storel_epi64((__m128i *)to, _mm_shuffle_epi8(v, k));
+#elif T_LOG2 == 1
+            __m128i v = _mm_loadu_si128((const __m128i *)from);
+            __m128i k = _mm_cvtsi64_si128((long long)crackle_lanes[b]);
+            k = _mm_unpacklo_epi8(k, k);
+            k = _mm_add_epi8(_mm_add_epi8(k, k), _mm_set1_epi16(0x0100));
+            _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(v, k));
+#elif T_LOG2 == 2
+            __m256i v = _mm256_loadu_si256((const __m256i *)from);
+            __m256i k = _mm256_cvtepu8_epi32(
+                _mm_cvtsi64_si128((long long)crackle_lanes[b]));
+            _mm256_storeu_si256((__m256i *)to,
+                                _mm256_permutevar8x32_epi32(v, k));
+#else
+            /* Two halves: the second begins at pixel 4's run. */
+            uint64_t lanes = crackle_lanes[b];
+            for (int h = 0; h < 2; h++) {
+                uint64_t mid = lanes >> 32 & 255;
+                const T *half = h ? from + mid : from;
+                uint64_t four = h ? (lanes >> 32) - mid * 0x01010101u : lanes;
+                __m256i v = _mm256_loadu_si256((const __m256i *)half);
+                __m256i k = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)four));
+                k = _mm256_add_epi32(k, k);
+                k = _mm256_or_si256(k, _mm256_slli_epi64(k, 32));
+                k = _mm256_or_si256(k, _mm256_set1_epi64x(1ll << 32));
+                _mm256_storeu_si256((__m256i *)(to + 4 * h),
+                                    _mm256_permutevar8x32_epi32(v, k));
+            }
+#endif
+            at += crackle_popcount64(b);
+            if (CRACKLE_UNLIKELY(to == tail))
+                memcpy(out + x + i, tail, (n - i) * sizeof(T));
+        }
+    }
+#else
+    /* Whole chunks from each run's start: the next run overwrites what goes
+     * over. Near the row's end element by element. */
+    uint32_t n = K(run_starts)(left, (sx + 63) / 64, starts);
+    starts[n] = sx;
+    uint32_t safe = sx > T_CHUNK ? sx - T_CHUNK : 0;
+    for (uint32_t i = 0; i < n; i++) {
+        T chunk[T_CHUNK];
+        for (unsigned j = 0; j < T_CHUNK; j++)
+            chunk[j] = values[i];
+        uint32_t x = starts[i], end = starts[i + 1];
+        for (; x < end && x <= safe && safe; x += T_CHUNK)
+            memcpy(out + x, chunk, sizeof chunk);
+        for (; x < end; x++)
+            out[x] = values[i];
+    }
+#endif
+}
+
+CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
+                               const void *values, void *out)
+{
+    const struct crackle_slice *slice = &ws->slice;
+    const uint32_t sx = slice->sx;
+    uint32_t *starts = ws->row.data;
+    T *row = (T *)(starts + CRACKLE_ROW_STARTS(sx));
+    for (uint32_t y = 0; y < slice->sy; y++) {
+        const uint32_t *labels = slice->run_label + slice->row_run[y];
+        uint32_t n = slice->row_run[y + 1] - slice->row_run[y];
+        for (uint32_t i = 0; i < n; i++)
+            row[i] = ((const T *)values)[labels[i]];
+        KT(expand_row)(slice->left + (size_t)y * slice->words, sx, row,
+                       starts, (T *)out + (size_t)y * sx);
+    }
+}
+
+CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
+                                     uint32_t depth, void *out,
+                                     uint64_t stride)
+{
+    const uint32_t sx = ws->slice.sx, sy = ws->slice.sy;
+    const uint32_t words = ws->slice.words;
+    const uint8_t *block = ws->block.data;
+    uint32_t *starts = ws->row.data;
+    T *tile = ws->tile.data;
+    const size_t pitch = (size_t)sx + 8;
+    for (uint32_t y = 0; y < sy; y++) {
+        for (uint32_t k = 0; k < depth; k++) {
+            const struct crackle_saved *s = &ws->saved[k];
+            const uint32_t *row_run = (const uint32_t *)(block + s->row_run);
+            const uint64_t *left = (const uint64_t *)(block + s->left);
+            const T *values = (const T *)(block + s->values);
+            KT(expand_row)(left + (size_t)y * words, sx, values + row_run[y],
+                           starts, tile + k * pitch);
+        }
+        T *to = (T *)out + (size_t)y * stride;
+        for (uint32_t x = 0; x < sx; x++)
+            for (uint32_t k = 0; k < depth; k++)
+                to[(size_t)x * sy * stride + k] = tile[k * pitch + x];
+    }
+}
+
+/* Bit i: a[i] differs from b[i], of 64. */
+CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
+{
+#if CRACKLE_LEVEL >= 2
+    uint64_t equal = 0;
+    for (int h = 0; h < 2; h++) {
+        __m256i c[sizeof(T)];
+        for (unsigned i = 0; i < sizeof(T); i++) {
+            size_t at = 32 * h + 32 / sizeof(T) * i;
+            __m256i u = _mm256_loadu_si256((const __m256i *)(a + at));
+            __m256i v = _mm256_loadu_si256((const __m256i *)(b + at));
+#if T_LOG2 == 0
+            c[i] = _mm256_cmpeq_epi8(u, v);
+#elif T_LOG2 == 1
+            c[i] = _mm256_cmpeq_epi16(u, v);
+#elif T_LOG2 == 2
+            c[i] = _mm256_cmpeq_epi32(u, v);
+#else
+            c[i] = _mm256_cmpeq_epi64(u, v);
+#endif
+        }
+        /* Narrow the masks to bytes; packing works within 128-bit lanes. */
+#if T_LOG2 == 0
+        __m256i bytes = c[0];
+#elif T_LOG2 == 1
+        __m256i bytes = _mm256_permute4x64_epi64(
+            _mm256_packs_epi16(c[0], c[1]), 0xD8);
+#elif T_LOG2 == 2
+        __m256i bytes = _mm256_permutevar8x32_epi32(
+            _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]),
+                               _mm256_packs_epi32(c[2], c[3])),
+            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+#else
+        __m256i d[4];
+        for (int i = 0; i < 4; i++)
+            d[i] = _mm256_permute4x64_epi64(
+                _mm256_castps_si256(_mm256_shuffle_ps(
+                    _mm256_castsi256_ps(c[2 * i]),
+                    _mm256_castsi256_ps(c[2 * i + 1]), 0x88)),
+                0xD8);
+        __m256i bytes = _mm256_permutevar8x32_epi32(
+            _mm256_packs_epi16(_mm256_packs_epi32(d[0], d[1]),
+                               _mm256_packs_epi32(d[2], d[3])),
+            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+#endif
+        equal |= (uint64_t)(uint32_t)_mm256_movemask_epi8(bytes) << (32 * h);
+    }
+    return ~equal;
+#else
+    uint8_t bytes[64];
+    for (int i = 0; i < 64; i++)
+        bytes[i] = a[i] == b[i] ? 0 : 0xFF;
+    return K(take_64)(bytes);
+#endif
+}
+
+CRACKLE_KERNEL void KT(compare)(const void *row, const void *row_above,
+                                uint32_t sx, bool before, bool after,
+                                uint64_t *left, uint64_t *above)
+{
+    for (uint32_t x = 0; x < sx; x += 64) {
+        const T *here = (const T *)row + x;
+        const T *up = row_above ? (const T *)row_above + x : NULL;
+        uint32_t n = sx - x < 64 ? sx - x : 64;
+        T here_copy[65], up_copy[64];
+        if ((x == 0 && !before) || (n < 64 && !after)) {
+            memset(here_copy, 0, sizeof here_copy);
+            here_copy[0] = x ? here[-1] : 0;
+            memcpy(here_copy + 1, here, n * sizeof(T));
+            here = here_copy + 1;
+            if (up) {
+                memset(up_copy, 0, sizeof up_copy);
+                memcpy(up_copy, up, n * sizeof(T));
+                up = up_copy;
+            }
+        }
+        left[x / 64] = KT(differ_64)(here, here - 1);
+        above[x / 64] = up ? KT(differ_64)(here, up) : 0;
+    }
+    left[0] &= ~(uint64_t)1;
+    left[(sx - 1) / 64] &= K(last_mask)(sx);
+    above[(sx - 1) / 64] &= K(last_mask)(sx);
+}
+
+CRACKLE_KERNEL void KT(gather_block)(const void *in, uint32_t sx,
+                                     uint64_t x_stride, uint32_t depth,
+                                     void *tile, uint32_t pitch)
+{
+    const T *from = in;
+    T *to = tile;
+    for (uint32_t x = 0; x < sx; x++, from += x_stride)
+        for (uint32_t k = 0; k < depth; k++)
+            to[(size_t)k * pitch + x] = from[k];
+}
+
+#undef KT
+#undef T_CHUNK

@@ -1,0 +1,98 @@
+/*
+ * The kernels: everything that touches single pixels, runs or moves. A
+ * template, included once for each CPU level with
+ *
+ *   CRACKLE_LEVEL   0 portable, 1 SSE4.2, 2 AVX2
+ *   CRACKLE_TARGET  the function attribute that allows the level
+ *   CRACKLE_SUFFIX  what the names end in
+ */
+#include "tables.h"
+
+#if CRACKLE_X86
+#include <immintrin.h>
+#endif
+
+#define CRACKLE_PASTE2(a, b) a##_##b
+#define CRACKLE_PASTE(a, b) CRACKLE_PASTE2(a, b)
+#define K(name) CRACKLE_PASTE(name, CRACKLE_SUFFIX)
+#define CRACKLE_KERNEL static CRACKLE_TARGET
+#if defined(__GNUC__) || defined(__clang__)
+#define CRACKLE_HELPER                                                        \
+    static inline __attribute__((always_inline)) CRACKLE_TARGET
+#else
+#define CRACKLE_HELPER static inline
+#endif
+
+/* The bits of a row's last word that are pixels. */
+CRACKLE_HELPER uint64_t K(last_mask)(uint32_t sx)
+{
+    return sx % 64 ? ((uint64_t)1 << sx % 64) - 1 : ~(uint64_t)0;
+}
+
+/* The positions of the bits of 'words' 64-bit words, ascending, to 'out',
+ * which has room for 8 more than there are. The first bit counts as set:
+ * every row opens a run. Returns their number. */
+CRACKLE_HELPER uint32_t K(run_starts)(const uint64_t *left, uint32_t words,
+                                      uint32_t *out)
+{
+    uint32_t n = 0;
+    for (uint32_t w = 0; w < words; w++) {
+        uint64_t m = left[w] | (w == 0);
+        uint32_t count = crackle_popcount64(m), base = w * 64;
+        uint32_t *p = out + n;
+        n += count;
+        for (int i = 0; i < 4; i++) {
+            p[i] = base + crackle_ctz64(m | (uint64_t)1 << 63);
+            m &= m - 1;
+        }
+        while (CRACKLE_UNLIKELY(m)) {
+            p += 4;
+            for (int i = 0; i < 4; i++) {
+                p[i] = base + crackle_ctz64(m | (uint64_t)1 << 63);
+                m &= m - 1;
+            }
+        }
+    }
+    return n;
+}
+
+#include "kernel_walk.h"
+#include "kernel_runs.h"
+#include "kernel_trace.h"
+
+#define T uint8_t
+#define T_LOG2 0
+#include "kernel_pixels.h"
+#undef T
+#undef T_LOG2
+#define T uint16_t
+#define T_LOG2 1
+#include "kernel_pixels.h"
+#undef T
+#undef T_LOG2
+#define T uint32_t
+#define T_LOG2 2
+#include "kernel_pixels.h"
+#undef T
+#undef T_LOG2
+#define T uint64_t
+#define T_LOG2 3
+#include "kernel_pixels.h"
+#undef T
+#undef T_LOG2
+
+const struct crackle_kernels CRACKLE_PASTE(crackle_kernels,
+                                           CRACKLE_SUFFIX) = {
+    .walk = K(walk),
+    .cracks_to_bits = K(cracks_to_bits),
+    .find_runs = K(find_runs),
+    .crc = K(component_crc),
+    .render = {K(render_0), K(render_1), K(render_2), K(render_3)},
+    .render_block = {K(render_block_0), K(render_block_1), K(render_block_2),
+                     K(render_block_3)},
+    .compare = {K(compare_0), K(compare_1), K(compare_2), K(compare_3)},
+    .gather_block = {K(gather_block_0), K(gather_block_1), K(gather_block_2),
+                     K(gather_block_3)},
+    .trace = K(trace),
+    .crc32c = K(crc32c),
+};

@@ -1,0 +1,280 @@
+/* From the bytes of a crack code to directions and symbols. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+/* Rank order k of the four codepoints: the k-th permutation of 0..3 in
+ * lexicographic order, 2 bits a rank, the likeliest lowest. */
+const uint8_t crackle_permutations[24] = {
+    0xE4, 0xB4, 0xD8, 0x78, 0x9C, 0x6C, 0xE1, 0xB1, 0xC9, 0x39, 0x8D, 0x2D,
+    0xD2, 0x72, 0xC6, 0x36, 0x4E, 0x1E, 0x93, 0x63, 0x87, 0x27, 0x4B, 0x1B,
+};
+
+int crackle_model_open(struct crackle_stream *stream,
+                       struct crackle_error *error)
+{
+    size_t contexts = (size_t)1 << 2 * stream->header.markov_order;
+    size_t bytes = crackle_model_bytes(stream->header.markov_order);
+    /* 8/5 of the model's own bytes, which are there. */
+    uint8_t *ranks = malloc(contexts);
+    if (!ranks)
+        return CRACKLE_NOMEM(error);
+    stream->ranks = ranks;
+    uint64_t bits = 0;
+    unsigned have = 0;
+    const uint8_t *p = stream->model, *end = p + bytes;
+    for (size_t i = 0; i < contexts; i++) {
+        if (have < 5) {
+            bits |= (uint64_t)(p < end ? *p++ : 0) << have;
+            have += 8;
+        }
+        unsigned k = bits & 31;
+        if (k >= 24)
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_MODEL,
+                                -1, "a rank order of the Markov model is not "
+                                    "a permutation");
+        ranks[i] = crackle_permutations[k];
+        bits >>= 5;
+        have -= 5;
+    }
+    return CRACKLE_OK;
+}
+
+/* Decode the ranks of one slice into packed, difference-coded codepoints.
+ * Every codepoint takes at least one bit, so 8 * size of them have room. */
+static int markov_read(const struct crackle_stream *stream, uint32_t z,
+                       const uint8_t *data, size_t size, uint64_t *words,
+                       uint64_t *num_codes, unsigned *max_padding,
+                       struct crackle_error *error)
+{
+    const unsigned top = 2 * (stream->header.markov_order - 1u);
+    const uint8_t *ranks = stream->ranks;
+    const uint64_t total = (uint64_t)size * 8;
+    size_t context = 0;
+    uint64_t bit = 0, count = 0, word = 0;
+    uint64_t padding = 0; /* codepoints of one bit at the end so far */
+
+    while (bit < total) {
+        uint64_t window;
+        size_t at = (size_t)(bit / 8);
+        if (CRACKLE_LIKELY(size - at >= 8)) {
+            window = crackle_load64(data + at);
+        } else {
+            window = 0;
+            for (size_t i = 0; i < size - at; i++)
+                window |= (uint64_t)data[at + i] << (8 * i);
+        }
+        window >>= bit % 8;
+        /* At least 57 bits: 19 codepoints of at most 3. */
+        for (int i = 0; i < 19 && bit < total; i++) {
+            unsigned rank, used, code;
+            if (CRACKLE_UNLIKELY(count == 0)) {
+                code = window & 3;
+                rank = 3;
+                used = 2;
+            } else {
+                rank = crackle_ctz64(~window | 8);
+                used = rank < 3 ? rank + 1 : 3;
+                code = ranks[context] >> (2 * rank) & 3;
+            }
+            window >>= used;
+            bit += used;
+            padding = rank ? 0 : padding + 1;
+            context = context >> 2 | (size_t)code << top;
+            word |= (uint64_t)code << (count % 32 * 2);
+            if (++count % 32 == 0) {
+                words[count / 32 - 1] = word;
+                word = 0;
+            }
+        }
+    }
+    if (bit > total)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the last codepoint is cut off");
+    words[count / 32] = word;
+    *num_codes = count;
+    *max_padding = padding < 7 ? (unsigned)padding : 7;
+    return CRACKLE_OK;
+}
+
+/*
+ * From difference-coded codepoints to directions, and marks at those that
+ * complete a symbol. 32 lanes of 2 bits at a time: a running sum mod 4 is a
+ * prefix xor of the low bits, and of the high bits with the carries.
+ *
+ * A codepoint completes a symbol if it is the opposite of the one before
+ * (a difference of 2) and that one did not complete one itself: among
+ * consecutive 2s every other, found by adding at the run's start and looking
+ * how far the carry went.
+ */
+static void find_directions(uint64_t *words, uint64_t *marks,
+                            uint64_t num_words)
+{
+    const uint64_t low = 0x5555555555555555u, even = 0x3333333333333333u;
+    uint64_t carry = 0;     /* the last direction, in every lane */
+    uint64_t completed = 1; /* the last codepoint did; the first can't */
+    for (uint64_t w = 0; w < num_words; w++) {
+        uint64_t d = words[w];
+        uint64_t l = d & low, h = d >> 1 & low;
+        uint64_t two = h & ~l;
+
+        uint64_t run = two | two << 1;
+        uint64_t starts = two & ~(two << 2);
+        uint64_t at_even = starts & even & ~completed;
+        uint64_t on_even = run & ~(run + at_even);
+        uint64_t done = (on_even & even) | (run & ~on_even & ~even);
+        done &= low;
+        /* A run that goes on from the last word's counts as begun at an odd
+         * lane if that one completed a symbol, and at an even one if not. */
+        marks[w] = done;
+        completed = done >> 62;
+
+        uint64_t s = l;
+        s ^= s << 2;
+        s ^= s << 4;
+        s ^= s << 8;
+        s ^= s << 16;
+        s ^= s << 32;
+        /* A lane's low bit and its predecessors' sum are both 1: carry. */
+        uint64_t t = h ^ (l & s << 2);
+        t ^= t << 2;
+        t ^= t << 4;
+        t ^= t << 8;
+        t ^= t << 16;
+        t ^= t << 32;
+        /* Add the last direction of the word before. */
+        uint64_t cl = carry & low, ch = carry >> 1 & low;
+        uint64_t lo = s ^ cl;
+        uint64_t hi = t ^ ch ^ (s & cl);
+        words[w] = lo | hi << 1;
+        carry = (words[w] >> 62) * low;
+    }
+    marks[num_words] = 0;
+}
+
+/* Read the beginning-of-chain index: vertices, in order, to *starts. */
+static int starts_read(const struct crackle_header *header, uint32_t z,
+                       const uint8_t *data, size_t size,
+                       struct crackle_workspace *ws, size_t *num_starts,
+                       struct crackle_error *error)
+{
+    const unsigned yw = crackle_width((uint64_t)header->sy + 1);
+    const unsigned xw = crackle_width((uint64_t)header->sx + 1);
+    struct crackle_reader r = {data, data + size};
+    *num_starts = 0;
+    if (size < yw) /* as crackle's full() writes it: no chain */
+        return CRACKLE_OK;
+    /* Each start takes at least a byte. */
+    uint32_t *starts = crackle_reserve(&ws->sort, size * 4);
+    if (!starts)
+        return CRACKLE_NOMEM(error);
+    uint64_t rows = crackle_load(crackle_take(&r, yw), yw);
+    uint64_t y = 0;
+    size_t n = 0;
+    for (uint64_t i = 0; i < rows; i++) {
+        const uint8_t *p = crackle_take(&r, yw + xw);
+        if (!p)
+            goto cut;
+        y += crackle_load(p, yw);
+        uint64_t count = crackle_load(p + yw, xw), x = 0;
+        p = crackle_take_items(&r, count, xw);
+        if (!p)
+            goto cut;
+        if (y > header->sy)
+            goto outside;
+        for (uint64_t j = 0; j < count; j++) {
+            x += crackle_load(p + j * xw, xw);
+            if (x > header->sx)
+                goto outside;
+            starts[n++] = (uint32_t)(x + ((uint64_t)header->sx + 1) * y);
+        }
+    }
+    if (crackle_left(&r))
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the index of chains is longer than its rows");
+    *num_starts = n;
+    return CRACKLE_OK;
+cut:
+    return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                        "the index of chains is shorter than its rows");
+outside:
+    return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                        "a chain starts outside the slice");
+}
+
+int crackle_moves_read(const struct crackle_stream *stream,
+                       struct crackle_workspace *ws, uint32_t z,
+                       struct crackle_moves *moves,
+                       struct crackle_error *error)
+{
+    const uint8_t *code = stream->data + stream->crack_offset[z];
+    size_t size =
+        (size_t)(stream->crack_offset[z + 1] - stream->crack_offset[z]);
+    const bool markov = stream->header.markov_order > 0;
+    if (size < 4)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the crack code has no index of chains");
+    size_t index = crackle_load32(code);
+    code += 4;
+    size -= 4;
+    if (index > size)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the index of chains is longer than the code");
+    size_t num_starts;
+    int status = starts_read(&stream->header, z, code, index, ws, &num_starts,
+                             error);
+    if (status)
+        return status;
+    code += index;
+    size -= index;
+    moves->num_starts = (uint32_t)num_starts;
+    if (num_starts == 0) {
+        if (size)
+            return crackle_fail(error, CRACKLE_CORRUPT,
+                                CRACKLE_SECTION_CRACKS, z,
+                                "there are moves but no chain");
+        return CRACKLE_OK;
+    }
+    if (size == 0)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "there are chains but no moves");
+
+    /* 32 packed codepoints take 8 bytes, 32 ranks at least 4. */
+    uint64_t room = size / (markov ? 4 : 8) + 3;
+    moves->words = crackle_reserve(&ws->codes, room * 8);
+    moves->marks = crackle_reserve(&ws->marks, room * 8);
+    if (!moves->words || !moves->marks)
+        return CRACKLE_NOMEM(error);
+    if (markov) {
+        status = markov_read(stream, z, code, size, moves->words,
+                             &moves->num_codes, &moves->max_padding, error);
+        if (status)
+            return status;
+    } else {
+        size_t full = size / 8;
+        for (size_t i = 0; i < full; i++)
+            moves->words[i] = crackle_load64(code + 8 * i);
+        uint64_t rest = 0;
+        for (size_t i = 8 * full; i < size; i++)
+            rest |= (uint64_t)code[i] << (8 * (i - 8 * full));
+        moves->words[full] = rest;
+        moves->num_codes = (uint64_t)size * 4;
+        uint8_t last = code[size - 1];
+        moves->max_padding = last >> 2 == 0 ? 3 : last >> 4 == 0 ? 2
+                             : last >> 6 == 0 ? 1 : 0;
+    }
+    uint64_t num_words = (moves->num_codes + 31) / 32;
+    find_directions(moves->words, moves->marks, num_words);
+
+    /* A branch takes two codepoints and pushes one vertex. */
+    uint32_t *stack = crackle_reserve(
+        &ws->stack, (num_starts + moves->num_codes / 2 + 4) * 4);
+    if (!stack)
+        return CRACKLE_NOMEM(error);
+    stack[0] = 0;
+    moves->stack = stack + 1;
+    const uint32_t *starts = ws->sort.data;
+    for (size_t i = 0; i < num_starts; i++)
+        moves->stack[i] = starts[num_starts - 1 - i];
+    return CRACKLE_OK;
+}

@@ -1,0 +1,211 @@
+/* Condensed pins: labels given by vertical lines through components, by
+ * single components, and by default. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+#define CRACKLE_NO_LABEL UINT64_MAX
+
+static int cut_off(struct crackle_error *error)
+{
+    return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                        "the pins are cut off");
+}
+
+static int by_z(const void *a, const void *b)
+{
+    const struct crackle_pin *p = a, *q = b;
+    return (p->z > q->z) - (p->z < q->z);
+}
+
+static int by_component(const void *a, const void *b)
+{
+    const struct crackle_single *p = a, *q = b;
+    return (p->component > q->component) - (p->component < q->component);
+}
+
+int crackle_pins_open(struct crackle_stream *stream,
+                      struct crackle_reader section,
+                      struct crackle_error *error)
+{
+    const struct crackle_header *header = &stream->header;
+    const uint64_t pixels = (uint64_t)header->sx * header->sy;
+    const uint64_t voxels = pixels * header->sz;
+    const uint8_t *p = crackle_take(&section, header->stored_width + 8u);
+    if (!p)
+        return cut_off(error);
+    stream->background = p;
+    stream->num_unique = crackle_load64(p + header->stored_width);
+    stream->unique = crackle_take_items(&section, stream->num_unique,
+                                        header->stored_width);
+    if (!stream->unique)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                            -1, "the table of labels is cut off");
+    int status = crackle_component_counts(stream, &section, error);
+    if (status)
+        return status;
+    p = crackle_take(&section, 1);
+    if (!p)
+        return cut_off(error);
+    const unsigned count_width = 1u << (*p & 3);
+    const unsigned depth_width = 1u << (*p >> 2 & 3);
+    const unsigned id_width = 1u << (*p >> 4 & 3);
+    const unsigned index_width = crackle_width(voxels);
+    const uint64_t components = stream->first_component[header->sz];
+
+    /* What is left of the section bounds how many there can be. */
+    size_t left = crackle_left(&section);
+    size_t pins_room = left / (index_width + depth_width) + 1;
+    size_t singles_room = left / id_width + 1;
+    struct crackle_pin *pins = malloc(pins_room * sizeof *pins);
+    struct crackle_single *singles = malloc(singles_room * sizeof *singles);
+    stream->pins = pins;
+    stream->singles = singles;
+    if (!pins || !singles)
+        return CRACKLE_NOMEM(error);
+    size_t num_pins = 0, num_singles = 0;
+
+    for (uint64_t k = 0; k < stream->num_unique; k++) {
+        p = crackle_take(&section, count_width);
+        if (!p)
+            return cut_off(error);
+        uint64_t count = crackle_load(p, count_width);
+        const uint8_t *index = crackle_take_items(&section, count,
+                                                  index_width);
+        if (!index)
+            return cut_off(error);
+        const uint8_t *depths = crackle_take_items(&section, count,
+                                                   depth_width);
+        if (!depths)
+            return cut_off(error);
+        uint64_t voxel = 0;
+        for (uint64_t i = 0; i < count; i++) {
+            uint64_t step = crackle_load(index + i * index_width,
+                                         index_width);
+            uint64_t depth = crackle_load(depths + i * depth_width,
+                                          depth_width);
+            if (step >= voxels - voxel)
+                return crackle_fail(error, CRACKLE_CORRUPT,
+                                    CRACKLE_SECTION_LABELS, -1,
+                                    "a pin starts outside the volume");
+            voxel += step;
+            uint32_t z = (uint32_t)(voxel / pixels);
+            if (depth >= header->sz - z)
+                return crackle_fail(error, CRACKLE_CORRUPT,
+                                    CRACKLE_SECTION_LABELS, z,
+                                    "a pin ends outside the volume");
+            struct crackle_pin pin = {voxel % pixels, z, (uint32_t)depth, k};
+            if (pin.depth > stream->max_depth)
+                stream->max_depth = pin.depth;
+            pins[num_pins++] = pin;
+        }
+        p = crackle_take(&section, count_width);
+        if (!p)
+            return cut_off(error);
+        count = crackle_load(p, count_width);
+        const uint8_t *ids = crackle_take_items(&section, count, id_width);
+        if (!ids)
+            return cut_off(error);
+        uint64_t id = 0;
+        for (uint64_t i = 0; i < count; i++) {
+            uint64_t step = crackle_load(ids + i * id_width, id_width);
+            if (step >= components - id)
+                return crackle_fail(error, CRACKLE_CORRUPT,
+                                    CRACKLE_SECTION_LABELS, -1,
+                                    "a component is named that is not there");
+            id += step;
+            struct crackle_single single = {id, k};
+            singles[num_singles++] = single;
+        }
+    }
+    if (crackle_left(&section))
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                            -1, "the section is longer than its pins");
+    qsort(pins, num_pins, sizeof *pins, by_z);
+    qsort(singles, num_singles, sizeof *singles, by_component);
+    stream->num_pins = num_pins;
+    stream->num_singles = num_singles;
+    return CRACKLE_OK;
+}
+
+size_t crackle_first_pin(const struct crackle_stream *stream, uint32_t z)
+{
+    uint32_t from = z > stream->max_depth ? z - stream->max_depth : 0;
+    size_t low = 0, high = stream->num_pins;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (stream->pins[mid].z < from)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
+                            size_t *end)
+{
+    size_t bound[2];
+    for (int side = 0; side < 2; side++) {
+        uint64_t id = stream->first_component[z + (uint32_t)side];
+        size_t low = 0, high = stream->num_singles;
+        while (low < high) {
+            size_t mid = low + (high - low) / 2;
+            if (stream->singles[mid].component < id)
+                low = mid + 1;
+            else
+                high = mid;
+        }
+        bound[side] = low;
+    }
+    *end = bound[1];
+    return bound[0];
+}
+
+/* The component of pixel x of row y. */
+static uint32_t component_at(const struct crackle_slice *slice, uint32_t x,
+                             uint32_t y)
+{
+    const uint64_t *left = slice->left + (size_t)y * slice->words;
+    uint32_t run = slice->row_run[y], w = 0;
+    for (; w < x / 64; w++)
+        run += crackle_popcount64(left[w] | (w == 0));
+    uint64_t upto = ~(uint64_t)0 >> (63 - x % 64);
+    run += crackle_popcount64((left[w] | (w == 0)) & upto) - 1;
+    return slice->component[slice->run_label[run]];
+}
+
+/* The key of each component of slice z; num_unique is the background. */
+int crackle_pins_of_slice(const struct crackle_stream *stream,
+                          const struct crackle_slice *slice, uint32_t z,
+                          uint64_t *keys, struct crackle_error *error)
+{
+    const uint32_t n = slice->num_components;
+    for (uint32_t i = 0; i < n; i++)
+        keys[i] = CRACKLE_NO_LABEL;
+    for (size_t i = crackle_first_pin(stream, z);
+         i < stream->num_pins && stream->pins[i].z <= z; i++) {
+        const struct crackle_pin *pin = &stream->pins[i];
+        if (z - pin->z > pin->depth)
+            continue;
+        uint32_t c = component_at(slice, (uint32_t)(pin->pixel % slice->sx),
+                                  (uint32_t)(pin->pixel / slice->sx));
+        if (keys[c] != CRACKLE_NO_LABEL && keys[c] != pin->label)
+            return crackle_fail(error, CRACKLE_CORRUPT,
+                                CRACKLE_SECTION_LABELS, z,
+                                "two pins give a component two labels");
+        keys[c] = pin->label;
+    }
+    size_t end, i = crackle_first_single(stream, z, &end);
+    for (; i < end; i++) {
+        const struct crackle_single *single = &stream->singles[i];
+        uint32_t c = (uint32_t)(single->component -
+                                stream->first_component[z]);
+        if (keys[c] == CRACKLE_NO_LABEL)
+            keys[c] = single->label;
+    }
+    for (uint32_t c = 0; c < n; c++)
+        if (keys[c] == CRACKLE_NO_LABEL)
+            keys[c] = stream->num_unique;
+    return CRACKLE_OK;
+}
