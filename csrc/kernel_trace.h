@@ -60,6 +60,20 @@ CRACKLE_HELPER void K(adjacency)(struct crackle_workspace *ws)
     }
 }
 
+/* A branch symbol and its arm, from 'begin' to 'end': the arm backwards. */
+CRACKLE_HELPER void K(turn_around)(uint8_t *begin, uint8_t *end)
+{
+    uint8_t *a = begin + 2, *b = end - 1;
+    for (; a < b; a++, b--) {
+        uint8_t c = *a;
+        *a = *b ^ 2;
+        *b = c ^ 2;
+    }
+    if (a == b)
+        *a ^= 2;
+    memmove(begin, begin + 2, (size_t)(end - begin - 2));
+}
+
 /*
  * Trace all cracks of the slice's bitmaps to chains, as the reference does:
  * from the first vertex in raster order that has a side left, along the
@@ -116,30 +130,24 @@ CRACKLE_KERNEL int K(trace)(struct crackle_workspace *ws,
             unsigned sides = adjacency[vertex];
             if (!sides) {
                 uint32_t far = vertex;
+                bool around = false;
                 while (depth) {
                     depth--;
                     vertex = stack[depth].vertex;
                     sides = adjacency[vertex];
-                    if (sides)
+                    around = leading && depth == 0;
+                    if (sides || around)
                         break;
                     memset(codes + stack[depth].at, CRACKLE_DELETED, 2);
                 }
-                if (!sides)
-                    break;
-                if (leading && depth == 0) {
-                    /* branch, arm, terminate -> the arm backwards */
-                    uint8_t *a = begin + 2, *b = out - 1;
-                    for (; a < b; a++, b--) {
-                        uint8_t c = *a;
-                        *a = *b ^ 2;
-                        *b = c ^ 2;
-                    }
-                    if (a == b)
-                        *a ^= 2;
-                    memmove(begin, begin + 2, (size_t)(out - begin - 2));
+                if (around) {
+                    K(turn_around)(begin, out);
                     out -= 2;
                     start = far;
-                } else {
+                }
+                if (!sides)
+                    break;
+                if (!around) {
                     bool up = out[-1] == 0;
                     out[0] = up ? 1 : 2;
                     out[1] = up ? 3 : 0;
