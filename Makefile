@@ -1,0 +1,31 @@
+# `make demo` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+NEWER ?= $(shell for v in 3.13 3.12; do \
+	for p in python$$v $$HOME/.pyenv/versions/$$v.*/bin/python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
+DATA ?=
+
+.PHONY: demo test test-newer clean
+demo: .venv/ready
+	.venv/bin/python -m numcodecs_crackle.demo $(DATA)
+
+test: .venv/ready test-newer
+	.venv/bin/python -m pytest -q
+
+# The same on a newer Python, with the newer zarr it gets, where one is installed.
+test-newer:
+ifneq ($(NEWER),)
+	$(MAKE) .venv-newer/ready VENV_PYTHON=$(NEWER)
+	.venv-newer/bin/python -m pytest -q
+endif
+
+VENV_PYTHON ?= $(PYTHON)
+SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
+.venv/ready .venv-newer/ready: $(SOURCES)
+	$(VENV_PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --upgrade pip
+	$(@D)/bin/python -m pip install -q -e '.[test,demo]'
+	touch $@
+
+clean:
+	rm -rf .venv .venv-newer build dist *.egg-info numcodecs_crackle/_crackle*
