@@ -1,0 +1,143 @@
+"""The main job on one volume: ``python -m numcodecs_crackle.demo [volume.ckl.gz|.ckl|.npy]``.
+
+Writes Zarr arrays, reads them back, prints sizes and speeds beside Zstd and Blosc, the
+labels found without decoding, and a PNG of a slice with its borders, to ``demo-out/``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from numcodecs import Blosc, Zstd
+
+import numcodecs_crackle as ck
+
+OUT = Path("demo-out")
+
+
+def make_volume(shape: tuple[int, int, int] = (96, 384, 384)) -> npt.NDArray[np.uint32]:
+    """Cells: in each slice every pixel has the label of its nearest seed, which drifts."""
+    rng = np.random.default_rng(0)
+    seeds = rng.uniform(0, shape[1], (220, 2))
+    drift = rng.normal(0, 0.5, seeds.shape)
+    ids = rng.choice(2**31, len(seeds), replace=False).astype(np.uint32)
+    y, x = np.mgrid[: shape[1], : shape[2]].astype(np.float32)
+    volume = np.empty(shape, np.uint32)
+    for z in range(shape[0]):
+        best = np.full(shape[1:], np.inf, np.float32)
+        for (sy, sx), label in zip(seeds + drift * z, ids, strict=True):
+            d = (y - np.float32(sy)) ** 2 + (x - np.float32(sx)) ** 2
+            closer = d < best
+            best[closer] = d[closer]
+            volume[z][closer] = label
+    return volume
+
+
+def load(path: str | None) -> npt.NDArray[Any]:
+    """A C-order array (z, y, x) of labels."""
+    if path is None:
+        print("making a volume of cells (give DATA=file.ckl.gz or .npy for your own) ...")
+        return make_volume()
+    print(f"reading {path} ...")
+    if path.endswith(".npy"):
+        return np.ascontiguousarray(np.load(path))
+    data = Path(path).read_bytes()
+    if path.endswith(".gz"):
+        data = gzip.decompress(data)
+    return np.ascontiguousarray(ck.decompress(data).T)
+
+
+def ways() -> dict[str, dict[str, Any]]:
+    """How to store the array, by name: arguments of zarr.create_array."""
+    crackle: dict[str, Any] = {"serializer": ck.CrackleCodec(), "compressors": None}
+    return {
+        "Crackle, Zarr 3": {"zarr_format": 3, **crackle},
+        "Crackle, Zarr 3 sharded": {"zarr_format": 3, **crackle, "shards": "shards"},
+        "Crackle + Zstd, Zarr 3": {
+            "zarr_format": 3, **crackle, "compressors": zarr.codecs.ZstdCodec(level=3),
+        },
+        "Crackle, Zarr 2": {"zarr_format": 2, "compressors": ck.Crackle()},
+        "Zstd(3), Zarr 2": {"zarr_format": 2, "compressors": Zstd(level=3)},
+        "Blosc(zstd 5, bitshuffle), Zarr 2": {
+            "zarr_format": 2, "compressors": Blosc("zstd", 5, Blosc.BITSHUFFLE),
+        },
+        "Blosc(lz4), Zarr 2": {"zarr_format": 2, "compressors": Blosc("lz4")},
+    }  # fmt: skip
+
+
+def draw(image: npt.NDArray[Any], path: Path) -> None:
+    """A slice in distinct colours, its borders in black."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rng = np.random.default_rng(1)
+    labels, index = np.unique(image, return_inverse=True)
+    colours = rng.uniform(0.35, 1.0, (labels.size, 3))
+    colours[labels == 0] = 0.15
+    picture = colours[index.reshape(image.shape)]
+    border = np.zeros(image.shape, bool)
+    border[:, 1:] |= image[:, 1:] != image[:, :-1]
+    border[1:] |= image[1:] != image[:-1]
+    picture[border] = 0
+    plt.imsave(path, picture)
+
+
+def main(path: str | None = None) -> None:
+    from tqdm import tqdm
+
+    volume = load(path)
+    chunks = tuple(min(64, n) for n in volume.shape)
+    shards = tuple(2 * n for n in chunks)
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    print(f"{volume.shape} {volume.dtype}, {volume.nbytes / 1e6:.0f} MB, chunks {chunks}\n")
+    rows = []
+    for name, options in tqdm(ways().items(), desc="storing", leave=False):
+        if options.get("shards"):
+            options["shards"] = shards
+        place = OUT / (name.replace(" ", "_") + ".zarr")
+        array = zarr.create_array(
+            place, shape=volume.shape, dtype=volume.dtype, chunks=chunks, **options
+        )
+        begin = time.perf_counter()
+        array[:] = volume
+        wrote = time.perf_counter() - begin
+        begin = time.perf_counter()
+        back = array[:]
+        read = time.perf_counter() - begin
+        if not np.array_equal(back, volume):
+            raise SystemExit(f"{name}: came back different")
+        size = sum(f.stat().st_size for f in place.rglob("*") if f.is_file())
+        rows.append((name, size, volume.size / 1e6 / wrote, volume.size / 1e6 / read))
+    print(f"{'':36}{'bytes':>12}{'ratio':>8}{'write MVx/s':>13}{'read MVx/s':>12}")
+    for name, size, wrote, read in rows:
+        print(f"{name:36}{size:>12,}{volume.nbytes / size:>8.0f}{wrote:>13.0f}{read:>12.0f}")
+    print("all came back equal\n")
+
+    array = zarr.open_array(OUT / "Crackle,_Zarr_3.zarr", mode="r")
+    begin = time.perf_counter()
+    found = dict(ck.chunk_labels(array))
+    took = time.perf_counter() - begin
+    everywhere = np.unique(np.concatenate(list(found.values())))
+    print(f"{everywhere.size} labels in {len(found)} chunks, found in {took * 1e3:.0f} ms")
+    begin = time.perf_counter()
+    expected = np.unique(volume)
+    print(f"(numpy.unique over the array in memory: {(time.perf_counter() - begin) * 1e3:.0f} ms)")
+    if not np.isin(expected, everywhere).all():
+        raise SystemExit("labels are missing")
+    draw(array[volume.shape[0] // 2].reshape(volume.shape[-2:]), OUT / "slice.png")
+    print(f"a slice with its borders: {OUT / 'slice.png'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)
