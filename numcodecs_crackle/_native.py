@@ -129,9 +129,9 @@ class Stream:
         self._buffer = ffi.from_buffer(data)  # keeps the bytes alive, and from moving
         self.damaged: set[str] = set()
         mask = ffi.new("uint32_t *") if tolerant else ffi.NULL
-        if lib.crackle_open(self._buffer, len(self._buffer), pointer, mask, error):
-            if not tolerant or error.status == lib.CRACKLE_NO_MEMORY:
-                _raise(error)
+        failed = lib.crackle_open(self._buffer, len(self._buffer), pointer, mask, error)
+        if failed and (not tolerant or error.status == lib.CRACKLE_NO_MEMORY):
+            _raise(error)
         if tolerant:
             self.damaged = {
                 ffi.string(lib.crackle_section_name(i)).decode()
@@ -212,11 +212,8 @@ class Stream:
                 ):  # fmt: skip
                     _raise(error)
 
-        if parallel == 1:
-            run(0, z1 - z0)
-        else:
-            step = 64 // out.itemsize if c_order else 1
-            _run_ranges(run, z1 - z0, self.pixels, parallel, step)
+        step = 64 // out.itemsize if c_order else 1
+        _run_ranges(run, z1 - z0, self.pixels, parallel, step)
 
     def check_slices(self, parallel: int = 0) -> npt.NDArray[np.bool_]:
         """Which slices are damaged."""
@@ -268,10 +265,7 @@ def encode(
     pointer, size = ffi.new("uint8_t **"), ffi.new("size_t *")
     error = ffi.new(_new_error)
     for _ in range(2):
-        if parallel == 1:
-            parts = [run(0, sz)]
-        else:
-            parts = _run_ranges(run, sz, sx * sy, parallel, step)
+        parts = _run_ranges(run, sz, sx * sy, parallel, step)
         if lib.crackle_join(params, parts, len(parts), permissible, pointer, size, error):
             _raise(error)
         if pointer[0] != ffi.NULL:

@@ -76,7 +76,8 @@ def test_z_ranges_and_out():
         for z0, z1 in ((0, 20), (3, 4), (5, 18), (7, 7), (None, 4), (16, None)):
             np.testing.assert_array_equal(ck.decompress(s, z_start=z0, z_end=z1), a[:, :, z0:z1])
             np.testing.assert_array_equal(ck.decompress_range(s, z0, z1), a[:, :, z0:z1])
-            np.testing.assert_array_equal(ck.labels_for_z_range(s, z0, z1), np.unique(a[:, :, z0:z1]))
+            found = ck.labels_for_z_range(s, z0, z1)
+            np.testing.assert_array_equal(found, np.unique(a[:, :, z0:z1]))
         for order in "CF":
             out = np.zeros(a.shape, a.dtype, order=order)
             assert ck.decompress(s, out=out) is out
@@ -149,7 +150,7 @@ def test_truncation_and_bit_flips(name):
 
 
 def test_check_names_the_damage():
-    array, stream = streams()["flat"]
+    _, stream = streams()["flat"]
     head = ck.header(stream)
     index = head.header_bytes
     labels = index + 4 * head.sz + 4
@@ -174,7 +175,7 @@ def test_check_names_the_damage():
 
 
 def test_error_says_where():
-    array, stream = streams()["flat"]
+    _, stream = streams()["flat"]
     bad = bytearray(stream)
     bad[-1] ^= 1
     with pytest.raises(ck.FormatError, match="slice 2") as caught:

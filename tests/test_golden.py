@@ -1,0 +1,50 @@
+"""Streams frozen in tests/data decode to the same labels for ever.
+
+``python tests/test_golden.py`` writes those that are missing; never write one again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import volume
+
+import numcodecs_crackle as ck
+
+DATA = Path(__file__).parent / "data"
+OPTIONS = [
+    (kind, dtype, markov)
+    for kind in ("bricks", "noise", "single")
+    for dtype in ("u1", "i2", "u4", "i8")
+    for markov in (0, 3)
+]
+
+
+def golden(kind, dtype):
+    a = volume(kind, np.random.default_rng(2026), (21, 17, 5))
+    return np.asfortranarray((a - (40 if dtype[0] == "i" else 0)).astype(dtype))
+
+
+def path(kind, dtype, markov):
+    return DATA / f"{kind}-{dtype}-m{markov}.ckl"
+
+
+@pytest.mark.parametrize(("kind", "dtype", "markov"), OPTIONS)
+def test_golden(cpu, kind, dtype, markov):
+    stream = path(kind, dtype, markov).read_bytes()
+    expected = np.load(DATA / f"{kind}-{dtype}.npy")
+    back = ck.decompress(stream)
+    assert back.dtype == expected.dtype
+    np.testing.assert_array_equal(back, expected)
+    assert ck.ok(stream)
+
+
+if __name__ == "__main__":
+    for kind, dtype, markov in OPTIONS:
+        a = golden(kind, dtype)
+        target = path(kind, dtype, markov)
+        if not target.exists():
+            np.save(DATA / f"{kind}-{dtype}.npy", a)
+            target.write_bytes(ck.compress(a, markov_model_order=markov))
