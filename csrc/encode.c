@@ -423,9 +423,12 @@ static unsigned stored_width(const struct crackle_params *params,
     uint64_t high = table->items[table->num_unique - 1].key ^ table->flip;
     if (!params->is_signed)
         return crackle_width(high);
-    /* Readers extend stored labels with zeros, so negative ones are stored
-     * as wide as the array's. */
-    return (int64_t)low < 0 ? params->data_width : crackle_width(high);
+    /* Readers extend the sign. */
+    for (unsigned width = 1; width < 8; width *= 2)
+        if (crackle_sign_extend(low, width) == low &&
+            crackle_sign_extend(high, width) == high)
+            return width;
+    return 8;
 }
 
 static void header_write(const struct crackle_params *params, int permissible,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from numcodecs import Blosc, Zstd
+from zarr.codecs import ZstdCodec
 
 import numcodecs_crackle as ck
 
@@ -62,7 +63,7 @@ def ways() -> dict[str, dict[str, Any]]:
         "Crackle, Zarr 3": {"zarr_format": 3, **crackle},
         "Crackle, Zarr 3 sharded": {"zarr_format": 3, **crackle, "shards": "shards"},
         "Crackle + Zstd, Zarr 3": {
-            "zarr_format": 3, **crackle, "compressors": zarr.codecs.ZstdCodec(level=3),
+            "zarr_format": 3, **crackle, "compressors": ZstdCodec(level=3),
         },
         "Crackle, Zarr 2": {"zarr_format": 2, "compressors": ck.Crackle()},
         "Zstd(3), Zarr 2": {"zarr_format": 2, "compressors": Zstd(level=3)},
@@ -96,6 +97,7 @@ def main(path: str | None = None) -> None:
     from tqdm import tqdm
 
     volume = load(path)
+    volume = volume.reshape((1,) * (3 - volume.ndim) + volume.shape)
     chunks = tuple(min(64, n) for n in volume.shape)
     shards = tuple(2 * n for n in chunks)
     shutil.rmtree(OUT, ignore_errors=True)
@@ -135,7 +137,7 @@ def main(path: str | None = None) -> None:
     print(f"(numpy.unique over the array in memory: {(time.perf_counter() - begin) * 1e3:.0f} ms)")
     if not np.isin(expected, everywhere).all():
         raise SystemExit("labels are missing")
-    draw(array[volume.shape[0] // 2].reshape(volume.shape[-2:]), OUT / "slice.png")
+    draw(np.asarray(array[volume.shape[0] // 2]), OUT / "slice.png")
     print(f"a slice with its borders: {OUT / 'slice.png'}")
 
 

@@ -102,6 +102,24 @@ def test_signed(cpu, dtype):
         np.testing.assert_array_equal(ours.decompress(stream, label=label), b == label)
 
 
+@pytest.mark.parametrize(
+    "top", [127, 128, 200, 255, 256, 40000, 2**31, -128, -129, -40000, -(2**40)]
+)
+def test_signed_widths(top):
+    """Readers extend the sign of stored labels: 200 takes two bytes."""
+    for dtype in ("i1", "i2", "i4", "i8"):
+        info = np.iinfo(dtype)
+        if not info.min <= top <= info.max:
+            continue
+        a = np.full((4, 4, 2), top, dtype, order="F")
+        a[0] = 3
+        stream = ours.compress(a)
+        np.testing.assert_array_equal(ours.decompress(stream), a)
+        np.testing.assert_array_equal(crackle.decompress(stream), a)
+        np.testing.assert_array_equal(ours.labels(stream), np.unique(a))
+        np.testing.assert_array_equal(ours.decompress(stream, label=top), a == top)
+
+
 def test_questions():
     a = np.asfortranarray(volume("blobs", np.random.default_rng(8), (60, 50, 9)).astype("u4"))
     s = ours.compress(a)
