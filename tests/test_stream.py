@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 
 import numpy as np
@@ -190,3 +191,35 @@ def test_checksums(cpu):
     assert _native.crc32c(b"123456789") == 0xE3069283
     data = np.random.default_rng(5).bytes(1000)
     assert _native.crc32c(data[400:], _native.crc32c(data[:400])) == _native.crc32c(data)
+
+
+def as_version_0(stream):
+    """The same stream in the format before checksums."""
+    head = ck.header(stream)
+    index_end = 29 + 4 * head.sz
+    codes_end = len(stream) - 4 - 4 * head.sz
+    return (
+        b"crkl\0" + stream[5:20] + stream[20:24] + stream[29:index_end]
+        + stream[index_end + 4 : codes_end]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["flat", "markov", "permissible", "pins"])
+def test_version_0(name):
+    array, stream = streams()[name]
+    old = as_version_0(stream)
+    assert ck.header(old).format_version == 0
+    np.testing.assert_array_equal(ck.decompress(old), array)
+    np.testing.assert_array_equal(ck.labels(old), np.unique(array))
+    assert ck.check(old) == {"header": True, "crack_index": None, "labels": None, "z": []}
+    assert ck.ok(old)
+    for n in range(len(old)):
+        with pytest.raises(ck.FormatError):
+            ck.decompress(old[:n])
+    # Without checksums a flipped bit may give other labels, but nothing worse.
+    for i in range(20, len(old)):
+        for bit in range(8):
+            damaged = bytearray(old)
+            damaged[i] ^= 1 << bit
+            with contextlib.suppress(ck.FormatError):
+                assert ck.decompress(damaged).shape == array.shape
