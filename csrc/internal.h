@@ -39,7 +39,7 @@ CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
 #define CRACKLE_BIG_ENDIAN 0
 #endif
 
-/* A slice's two crack planes share one 32-bit index space (walk.h), so a
+/* A slice's two crack planes share one 32-bit index space (kernel_walk.h), so a
  * slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit. */
 #define CRACKLE_MAX_VERTICES ((uint64_t)1 << 30)
 _Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
