@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numcodecs_crackle import _native
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.stream import labels
 
 __all__ = ["chunk_labels"]
 
@@ -69,14 +70,6 @@ def decode_flat(
     return out
 
 
-def _stream_labels(data: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    stream = _native.Stream(data)
-    table, background = stream.unique()
-    if background is not None:
-        table = np.concatenate([table, background])
-    return np.unique(table).astype(dtype, copy=False)
-
-
 def chunk_labels(array: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:
     """The labels of every chunk of a Zarr array, from its bytes and without its voxels.
 
@@ -117,7 +110,7 @@ def chunk_labels(array: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]
                 yield coordinates, fill
                 continue
             try:
-                yield coordinates, _stream_labels(data, dtype)
+                yield coordinates, labels(data).astype(dtype, copy=False)
             except FormatError as e:
                 raise FormatError(
                     f"chunk {coordinates}: {e.reason}", e.section, e.slice
@@ -137,16 +130,13 @@ def _chunk_reader(array: Any) -> Any:
     from zarr.buffer import default_buffer_prototype
     from zarr.core.array_spec import ArrayConfig, ArraySpec
 
-    from numcodecs_crackle.codec import Crackle
-    from numcodecs_crackle.zarr_codec import CrackleCodec
-
     prototype = default_buffer_prototype()
     refuse = TypeError("the array is not coded by Crackle: write it with this package's codec")
 
     if array.metadata.zarr_format == 2:
         chain = [*(array.metadata.filters or ()), array.metadata.compressor]
         chain = [c for c in chain if c is not None]
-        if not chain or not isinstance(chain[0], Crackle):
+        if not chain or getattr(chain[0], "codec_id", None) != "crackle":
             raise refuse
 
         async def read_v2(coordinates: tuple[int, ...]) -> Any:
@@ -164,7 +154,7 @@ def _chunk_reader(array: Any) -> Any:
     codecs = array.metadata.codecs
     lone_shard = len(codecs) == 1 and hasattr(codecs[0], "index_codecs")
     inner = codecs[0].codecs if lone_shard else codecs
-    at = [i for i, c in enumerate(inner) if isinstance(c, CrackleCodec)]
+    at = [i for i, c in enumerate(inner) if c.to_dict()["name"] == "crackle"]
     if not at:
         raise refuse
     behind = tuple(inner[at[0] + 1 :])
