@@ -19,36 +19,33 @@ uint8_t crackle_crc8(const void *data, size_t size)
     return crc;
 }
 
-/*
- * powers[x], x in [0, sx]: the factor by which a change of the component id
- * at pixel x of a row enters the crc32c register at the row's end,
- *
- *     sum over j = 1 .. sx - x of x^(32 j - 33)  mod P
- *
- * and powers[sx + 1]: x^(32 sx - 33), by which the register at the row's
- * start does. The missing x^33 comes back when a 64-bit carry-less product
- * is reduced by one crc step: x^32 from the step, x from the product of two
- * reflected words being one bit short.
- */
-const uint32_t *crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx)
+int crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
+                       struct crackle_error *error)
 {
-    uint32_t *powers = ws->crc_powers.data;
-    if (powers && ws->crc_powers_sx == sx)
-        return powers;
-    powers = crackle_reserve(&ws->crc_powers, ((size_t)sx + 2) * 4);
-    if (!powers)
-        return NULL;
+    struct crackle_crc_powers *powers = &ws->crc_powers;
+    const uint32_t rows = crackle_block_rows(sx, sy);
+    const uint32_t pixels = rows * sx;
+    if (powers->sx == sx && powers->rows == rows)
+        return CRACKLE_OK;
+    powers->sx = 0;
+    uint32_t *factor =
+        crackle_reserve(&powers->buffer, ((size_t)pixels + rows + 2) * 4);
+    if (!factor)
+        return CRACKLE_NOMEM(error);
+    powers->state = factor + pixels + 1;
     /* x^-1 mod P: (P + 1) / x, whose reflected form is P shifted up with
      * the x^32 term coming in at the bottom. */
     uint32_t power = (uint32_t)0x82F63B78u << 1 | 1;
-    uint32_t sum = 0;
-    powers[sx] = 0;
-    for (uint32_t j = 1; j <= sx; j++) {
+    uint32_t sum = 0, row = 0;
+    factor[pixels] = 0;
+    for (uint32_t j = 1; j <= pixels; j++) {
         sum ^= power;
-        powers[sx - j] = sum;
-        powers[sx + 1] = power;
+        factor[pixels - j] = sum;
+        if (j % sx == 0)
+            powers->state[++row] = power;
         power = crackle_crc_word32(power);
     }
-    ws->crc_powers_sx = sx;
-    return powers;
+    powers->sx = sx;
+    powers->rows = rows;
+    return CRACKLE_OK;
 }

@@ -7,6 +7,8 @@ static int walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
 {
     struct crackle_walk_tables *t = &ws->walk;
     int status = crackle_slice_reserve(ws, sx, sy, error);
+    if (!status)
+        status = crackle_crc_powers(ws, sx, sy, error);
     if (status)
         return status;
     if (t->sx == sx && t->sy == sy)
@@ -80,8 +82,7 @@ static int cracks_read(const struct crackle_stream *stream,
 /* Read slice z as far as its components, and check them. */
 static int components_read(const struct crackle_stream *stream,
                            struct crackle_workspace *ws,
-                           const uint32_t *powers, uint32_t z,
-                           struct crackle_error *error)
+                           uint32_t z, struct crackle_error *error)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     int status = cracks_read(stream, ws, z, error);
@@ -95,7 +96,7 @@ static int components_read(const struct crackle_stream *stream,
                             "the slice has another number of components than "
                             "the label section says");
     if (stream->component_crcs &&
-        kernels->crc(ws, powers, NULL) !=
+        kernels->crc(ws, NULL) !=
             crackle_load32(stream->component_crcs + (size_t)z * 4))
         return crackle_fail(error, CRACKLE_CORRUPT,
                             CRACKLE_SECTION_COMPONENTS, z,
@@ -108,50 +109,25 @@ static int components_read(const struct crackle_stream *stream,
 struct job {
     const struct crackle_stream *stream;
     struct crackle_workspace *ws;
-    const uint32_t *powers;
     const uint64_t *label;
     unsigned width_log2;
     struct crackle_error *error;
 };
 
-/* Read slice z and find the value of each provisional component. */
+/* Read slice z and find the value of each component. */
 static int values_read(const struct job *job, uint32_t z)
 {
     struct crackle_workspace *ws = job->ws;
     struct crackle_slice *slice = &ws->slice;
-    int status = components_read(job->stream, ws, job->powers, z, job->error);
+    int status = components_read(job->stream, ws, z, job->error);
     if (status)
         return status;
-    size_t width = (size_t)1 << job->width_log2;
-    void *values =
-        crackle_reserve(&ws->values, slice->num_components * width);
-    void *provisional =
-        crackle_reserve(&ws->provisional, slice->num_provisional * width);
-    if (!values || !provisional)
+    void *values = crackle_reserve(
+        &ws->values, (size_t)slice->num_components << job->width_log2);
+    if (!values)
         return CRACKLE_NOMEM(job->error);
-    status = crackle_labels_of_slice(job->stream, slice, z, job->label,
-                                     values, job->error);
-    if (status)
-        return status;
-    const uint32_t *component = slice->component;
-    const uint32_t n = slice->num_provisional;
-#define CRACKLE_SPREAD(TYPE)                                                  \
-    for (uint32_t i = 0; i < n; i++)                                          \
-        ((TYPE *)provisional)[i] = ((const TYPE *)values)[component[i]];
-    switch (width) {
-    case 1:
-        CRACKLE_SPREAD(uint8_t)
-        break;
-    case 2:
-        CRACKLE_SPREAD(uint16_t)
-        break;
-    case 4:
-        CRACKLE_SPREAD(uint32_t)
-        break;
-    default:
-        CRACKLE_SPREAD(uint64_t)
-    }
-    return CRACKLE_OK;
+    return crackle_labels_of_slice(job->stream, slice, z, job->label, values,
+                                   job->error);
 }
 
 static size_t aligned(size_t offset)
@@ -167,12 +143,12 @@ static int save(const struct job *job, uint32_t k, bool empty, size_t *used)
     const struct crackle_slice *slice = &ws->slice;
     const size_t width = (size_t)1 << job->width_log2;
     const size_t bitmap = (size_t)slice->words * slice->sy * 8;
-    const size_t rows = ((size_t)slice->sy + 1) * 4;
+    const size_t rows = ((size_t)slice->words * slice->sy + 1) * 4;
     const uint32_t runs = empty ? 1 : slice->num_runs;
     struct crackle_saved *saved = &ws->saved[k];
     saved->left = aligned(*used);
-    saved->row_run = aligned(saved->left + bitmap);
-    saved->values = aligned(saved->row_run + rows);
+    saved->word_run = aligned(saved->left + bitmap);
+    saved->values = aligned(saved->word_run + rows);
     *used = saved->values + ((size_t)runs + 8) * width;
     uint8_t *block = crackle_reserve_keep(&ws->block, *used);
     if (!block)
@@ -182,12 +158,12 @@ static int save(const struct job *job, uint32_t k, bool empty, size_t *used)
         return CRACKLE_OK;
     }
     memcpy(block + saved->left, slice->left, bitmap);
-    memcpy(block + saved->row_run, slice->row_run, rows);
+    memcpy(block + saved->word_run, slice->word_run, rows);
     void *to = block + saved->values;
-    const void *from = ws->provisional.data;
+    const void *from = ws->values.data;
 #define CRACKLE_BY_RUN(TYPE)                                                  \
     for (uint32_t i = 0; i < runs; i++)                                       \
-        ((TYPE *)to)[i] = ((const TYPE *)from)[slice->run_label[i]];
+        ((TYPE *)to)[i] = ((const TYPE *)from)[slice->run_component[i]];
     switch (width) {
     case 1:
         CRACKLE_BY_RUN(uint8_t)
@@ -217,7 +193,7 @@ int crackle_decode(const struct crackle_stream *stream,
     const struct crackle_header *header = &stream->header;
     const uint32_t sx = header->sx, sy = header->sy;
     const uint64_t pixels = (uint64_t)sx * sy;
-    struct job job = {stream, ws, NULL, label, 0, error};
+    struct job job = {stream, ws, label, 0, error};
     job.width_log2 = label ? 0 : crackle_width_log2(header->data_width);
     const size_t width = (size_t)1 << job.width_log2;
     if (out_z0 > out_z1 || out_z1 > header->sz || z0 < out_z0 || z1 > out_z1)
@@ -238,9 +214,6 @@ int crackle_decode(const struct crackle_stream *stream,
     int status = walk_prepare(ws, sx, sy, error);
     if (status)
         return status;
-    job.powers = crackle_crc_powers(ws, sx);
-    if (!job.powers)
-        return CRACKLE_NOMEM(error);
 
     uint8_t *holds = NULL; /* for one label: the slices that may hold it */
     if (label) {
@@ -285,7 +258,7 @@ int crackle_decode(const struct crackle_stream *stream,
             if (empty)
                 memset(to, 0, (size_t)pixels * width);
             else
-                kernels->render[job.width_log2](ws, ws->provisional.data, to);
+                kernels->render[job.width_log2](ws, ws->values.data, to);
         }
     }
     return CRACKLE_OK;
@@ -307,11 +280,8 @@ int crackle_check_slices(const struct crackle_stream *stream,
     int status = walk_prepare(ws, header->sx, header->sy, error);
     if (status)
         return status;
-    const uint32_t *powers = crackle_crc_powers(ws, header->sx);
-    if (!powers)
-        return CRACKLE_NOMEM(error);
     for (uint32_t z = z0; z < z1; z++) {
-        status = components_read(stream, ws, powers, z, error);
+        status = components_read(stream, ws, z, error);
         if (status == CRACKLE_NO_MEMORY)
             return status;
         damaged[z - z0] = status != CRACKLE_OK;

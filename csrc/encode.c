@@ -203,8 +203,7 @@ static int compare_block(const struct crackle_params *params,
 /* Code slice z, whose bitmaps are in ws->slice, and add it to 'part'. */
 static int encode_slice(const struct crackle_params *params,
                         const void *labels, uint32_t z, int permissible,
-                        const uint32_t *powers, struct crackle_part *part,
-                        struct crackle_workspace *ws)
+                        struct crackle_part *part, struct crackle_workspace *ws)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     struct crackle_slice *slice = &ws->slice;
@@ -213,14 +212,14 @@ static int encode_slice(const struct crackle_params *params,
 
     kernels->find_runs(ws);
     const uint32_t n = slice->num_components;
-    uint32_t *first_pixel = crackle_reserve(&ws->values, (size_t)n * 4);
+    uint32_t *first_pixel = crackle_reserve(&ws->values, ((size_t)n + 1) * 4);
     uint32_t *keys = crackle_reserve_keep(&part->keys,
                                           (part->num_keys + n) * sizeof *keys);
     if (!first_pixel || !keys)
         return CRACKLE_NO_MEMORY;
     keys += part->num_keys;
     coded->components = n;
-    coded->crc = kernels->crc(ws, powers, first_pixel);
+    coded->crc = kernels->crc(ws, first_pixel);
     uint64_t last = 0;
     uint32_t last_index = 0;
     for (uint32_t c = 0; c < n; c++) {
@@ -292,10 +291,10 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
 
     int status = CRACKLE_NO_MEMORY;
     uint32_t z = z0;
-    const uint32_t *powers = crackle_crc_powers(ws, params->sx);
     part->slices = calloc(z1 - z0, sizeof *part->slices);
-    if (!powers || !part->slices ||
-        crackle_slice_reserve(ws, params->sx, params->sy, error))
+    if (!part->slices ||
+        crackle_slice_reserve(ws, params->sx, params->sy, error) ||
+        crackle_crc_powers(ws, params->sx, params->sy, error))
         goto done;
     struct crackle_slice *slice = &ws->slice;
     uint32_t block = params->c_order ? 64u / params->data_width : 1;
@@ -312,8 +311,8 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
                 slice->left = (uint64_t *)ws->block.data + 2 * k * bitmap;
                 slice->above = slice->left + bitmap;
             }
-            status = encode_slice(params, labels, z, permissible, powers,
-                                  part, ws);
+            status = encode_slice(params, labels, z, permissible, part,
+                                  ws);
         }
     }
 done:

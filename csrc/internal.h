@@ -27,6 +27,13 @@ CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
 }
 #endif
 
+/* Between stores that gcc would collect in a vector first, at a loss. */
+#if defined(__GNUC__) || defined(__clang__)
+#define CRACKLE_ONE_BY_ONE __asm__ volatile("" ::: "memory")
+#else
+#define CRACKLE_ONE_BY_ONE (void)0
+#endif
+
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
 #define CRACKLE_X86 1
 #else
@@ -262,20 +269,19 @@ void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size);
  * and x of row y, of 'above' that one lies between rows y-1 and y. The
  * image's own border is never set, nor are the bits past sx.
  *
- * A run is a maximal stretch of a row without a left crack. Row y has the
- * runs row_run[y] .. row_run[y + 1], and run_label holds for each its
- * provisional component; 'component' maps those to ids in raster order of
- * the components' first pixels, 'num_components' in all.
+ * A run is a maximal stretch of a row without a left crack. word_run[i] is
+ * the run of the pixel before word i of 'left', and of the first pixel where
+ * a row begins; so the run of a pixel is word_run plus the cracks up to it,
+ * and row y's runs begin with word_run[y * words], the last row's end with
+ * word_run[sy * words]. run_component holds each run's component: ids in
+ * raster order of the components' first pixels, 'num_components' in all.
  */
 struct crackle_slice {
     uint32_t sx, sy, words;
     uint64_t *left, *above;
-    uint32_t *row_run;
-    uint32_t *run_label;
-    uint32_t num_runs;
-    uint32_t *parent; /* union-find over the provisional components */
-    uint32_t *component;
-    uint32_t num_provisional, num_components;
+    uint32_t *word_run;
+    uint32_t *run_component;
+    uint32_t num_runs, num_components;
 };
 
 /*
@@ -294,10 +300,28 @@ struct crackle_walk_tables {
 };
 
 /* A slice put by until enough of them make whole cache lines of an array
- * whose fastest axis is z: offsets into ws->block of its left cracks, row_run
+ * whose fastest axis is z: offsets into ws->block of its left cracks, word_run
  * and the values of its runs. */
 struct crackle_saved {
-    size_t left, row_run, values;
+    size_t left, word_run, values;
+};
+
+/*
+ * What folds a block of 'rows' rows of runs into a crc32c. The factor by
+ * which a change of the component id at pixel p of the block enters the
+ * register at its end is
+ *
+ *     sum over j = 1 .. rows * sx - p of x^(32 j - 33)  mod P
+ *
+ * and state[n], that by which the register from before n rows does:
+ * x^(32 n sx - 33). The missing x^33 comes back when a 64-bit carry-less
+ * product is reduced by one crc step: x^32 from the step, x from the product
+ * of two reflected words being one bit short.
+ */
+struct crackle_crc_powers {
+    uint32_t sx, rows; /* sx 0: none yet */
+    struct crackle_buffer buffer; /* factors, then states */
+    uint32_t *state;
 };
 
 struct crackle_workspace {
@@ -306,21 +330,35 @@ struct crackle_workspace {
     struct crackle_buffer cracks; /* byte map of both planes, always zero */
     struct crackle_buffer codes, marks, stack; /* see crackle_moves */
     struct crackle_buffer left, above;         /* see crackle_slice */
-    struct crackle_buffer row_run, run_label, parent, component;
-    struct crackle_buffer row; /* what finding or rendering a row needs */
-    struct crackle_buffer crc_powers;
-    uint32_t crc_powers_sx;
-    struct crackle_buffer values;      /* by component */
-    struct crackle_buffer provisional; /* values by provisional component */
+    struct crackle_buffer word_run, run_component;
+    struct crackle_buffer row; /* what finding or rendering rows needs */
+    struct crackle_crc_powers crc_powers;
+    struct crackle_buffer values; /* by component */
     struct crackle_buffer block;       /* where the saved slices lie */
     struct crackle_saved saved[64];
     struct crackle_buffer tile, flags;
     struct crackle_buffer adjacency, trace, chains, sort;
 };
 
-/* ws->row: room for the starts of a row's runs, an even number so that
- * values of 8 bytes may follow. */
-#define CRACKLE_ROW_STARTS(sx) (((size_t)(sx) + 17) & ~(size_t)1)
+/* Rows are taken in blocks of about so many pixels, so that loops over runs
+ * are long and what they need stays in the nearest cache. */
+#define CRACKLE_BLOCK_PIXELS 4096u
+CRACKLE_INLINE uint32_t crackle_block_rows(uint32_t sx, uint32_t sy)
+{
+    uint32_t rows = (CRACKLE_BLOCK_PIXELS + sx - 1) / sx;
+    return rows < sy ? rows : sy;
+}
+
+/* Links between runs (kernel_runs.h) that are listed before they are used. */
+#define CRACKLE_LINKS 2048
+
+/* ws->row: room for the starts of a block's runs, an even number so that
+ * values of 8 bytes may follow; or for the links of one row and the
+ * CRACKLE_LINKS before them. */
+#define CRACKLE_BLOCK_STARTS(sx)                                              \
+    (((size_t)(sx) + CRACKLE_BLOCK_PIXELS + 17) & ~(size_t)1)
+#define CRACKLE_ROW_BYTES(sx) (CRACKLE_BLOCK_STARTS(sx) * 12)
+_Static_assert(CRACKLE_LINKS + 8 < CRACKLE_BLOCK_PIXELS, "the links fit");
 
 /* Point ws->slice at room for a slice of this size. */
 int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
@@ -329,8 +367,9 @@ int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
 /* Turn cracks into open connections and back: the permissible format. */
 void crackle_flip(struct crackle_slice *slice);
 
-/* The powers of x that fold a row of runs into a crc32c: see crc.h. */
-const uint32_t *crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx);
+/* Make ws->crc_powers those for slices of this size. */
+int crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
+                       struct crackle_error *error);
 
 /* ---- the crack code of a slice (moves.c) ---- */
 
@@ -428,11 +467,11 @@ struct crackle_kernels {
     /* Find runs and components from the bitmaps. */
     void (*find_runs)(struct crackle_workspace *ws);
     /* The crc32c of the slice's component ids as uint32 little-endian; with
-     * 'first_pixel' not NULL also where each component starts. */
-    uint32_t (*crc)(struct crackle_workspace *ws, const uint32_t *powers,
-                    uint32_t *first_pixel);
+     * 'first_pixel' not NULL, room for one more than there are components,
+     * also where each starts. */
+    uint32_t (*crc)(struct crackle_workspace *ws, uint32_t *first_pixel);
     /* By log2 of the element width. Fill out[sy][sx] with the value of each
-     * pixel's provisional component. */
+     * pixel's component. */
     void (*render[4])(struct crackle_workspace *ws, const void *values,
                       void *out);
     /* Render 'depth' saved slices into an array whose fastest axis is z:

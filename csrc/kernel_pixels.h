@@ -60,7 +60,7 @@ CRACKLE_HELPER void KT(expand_row)(const uint64_t *left, uint32_t sx,
 #else
     /* Whole chunks from each run's start: the next run overwrites what goes
      * over. Near the row's end element by element. */
-    uint32_t n = K(run_starts)(left, (sx + 63) / 64, starts);
+    uint32_t n = K(run_starts)(left, (sx + 63) / 64, 0, starts);
     starts[n] = sx;
     uint32_t safe = sx > T_CHUNK ? sx - T_CHUNK : 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -81,15 +81,21 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
 {
     const struct crackle_slice *slice = &ws->slice;
     const uint32_t sx = slice->sx;
+    const uint32_t words = slice->words;
+    const uint32_t most = crackle_block_rows(sx, slice->sy);
     uint32_t *starts = ws->row.data;
-    T *row = (T *)(starts + CRACKLE_ROW_STARTS(sx));
-    for (uint32_t y = 0; y < slice->sy; y++) {
-        const uint32_t *labels = slice->run_label + slice->row_run[y];
-        uint32_t n = slice->row_run[y + 1] - slice->row_run[y];
+    T *by_run = (T *)(starts + CRACKLE_BLOCK_STARTS(sx));
+    for (uint32_t y = 0; y < slice->sy; y += most) {
+        uint32_t rows = most < slice->sy - y ? most : slice->sy - y;
+        const uint32_t *run = slice->word_run + (size_t)y * words;
+        const uint32_t first = run[0], n = run[rows * words] - first;
+        const uint32_t *component = slice->run_component + first;
         for (uint32_t i = 0; i < n; i++)
-            row[i] = ((const T *)values)[labels[i]];
-        KT(expand_row)(slice->left + (size_t)y * slice->words, sx, row,
-                       starts, (T *)out + (size_t)y * sx);
+            by_run[i] = ((const T *)values)[component[i]];
+        for (uint32_t i = 0; i < rows; i++, run += words)
+            KT(expand_row)(slice->left + (size_t)(y + i) * words, sx,
+                           by_run + run[0] - first, starts,
+                           (T *)out + (size_t)(y + i) * sx);
     }
 }
 
@@ -106,10 +112,10 @@ CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
     for (uint32_t y = 0; y < sy; y++) {
         for (uint32_t k = 0; k < depth; k++) {
             const struct crackle_saved *s = &ws->saved[k];
-            const uint32_t *row_run = (const uint32_t *)(block + s->row_run);
+            const uint32_t *run = (const uint32_t *)(block + s->word_run);
             const uint64_t *left = (const uint64_t *)(block + s->left);
             const T *values = (const T *)(block + s->values);
-            KT(expand_row)(left + (size_t)y * words, sx, values + row_run[y],
+            KT(expand_row)(left + (size_t)y * words, sx, values + run[(size_t)y * words],
                            starts, tile + k * pitch);
         }
         T *to = (T *)out + (size_t)y * stride;

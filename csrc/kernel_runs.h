@@ -1,9 +1,9 @@
 /* From crack bitmaps to runs, components and their checksum. Part of
  * kernels.h. */
 
-/* Join two provisional components: the smaller root wins, so that roots met
- * in ascending order are in raster order of their first pixels. */
-CRACKLE_HELPER uint32_t K(unite)(uint32_t *parent, uint32_t a, uint32_t b)
+/* Join the components of two runs: the smaller root wins, so that roots are
+ * their components' first runs in raster order. */
+CRACKLE_HELPER void K(unite)(uint32_t *parent, uint32_t a, uint32_t b)
 {
     while (parent[a] != a) {
         parent[a] = parent[parent[a]];
@@ -13,97 +13,115 @@ CRACKLE_HELPER uint32_t K(unite)(uint32_t *parent, uint32_t a, uint32_t b)
         parent[b] = parent[parent[b]];
         b = parent[b];
     }
-    if (a < b) {
+    if (a < b)
         parent[b] = a;
-        return a;
+    else
+        parent[a] = b;
+}
+
+/* A run and the one above it that it is connected with. */
+struct K(link) {
+    uint32_t run, above;
+};
+
+/* List the links of row y: one for each pixel without a crack above where
+ * such a stretch, or one of the two runs, begins. Most runs have just one.
+ * There is room for 4 more. */
+CRACKLE_HELPER struct K(link) *
+K(list_links)(const struct crackle_slice *slice, uint32_t y,
+              struct K(link) *links)
+{
+    const uint32_t words = slice->words;
+    const size_t row = (size_t)y * words;
+    const uint64_t *left = slice->left + row, *up = left - words;
+    const uint64_t *above = slice->above + row;
+    const uint32_t *run = slice->word_run + row, *run_up = run - words;
+    uint64_t carry = 0, first = 1;
+    for (uint32_t w = 0; w < words; w++) {
+        uint64_t open = ~above[w];
+        if (w + 1 == words)
+            open &= K(last_mask)(slice->sx);
+        uint64_t e = left[w] | up[w] | first | ~(open << 1 | carry);
+        e &= open;
+        carry = open >> 63;
+        first = 0;
+        if (!e)
+            continue;
+        struct K(link) *to = links;
+        links += crackle_popcount64(e);
+        /* Four at once: most words have no more, and take no branch that
+         * depends on their bits. */
+        do {
+            for (int i = 0; i < 4; i++, to++) {
+                uint64_t upto = e ^ (e - 1);
+                to->run = run[w] + crackle_popcount64(left[w] & upto);
+                to->above = run_up[w] + crackle_popcount64(up[w] & upto);
+                e &= e - 1;
+                CRACKLE_ONE_BY_ONE;
+            }
+        } while (CRACKLE_UNLIKELY(e));
     }
-    parent[a] = b;
-    return b;
+    return links;
 }
 
 /*
- * Runs and components by union-find over runs, a row at a time.
+ * Runs and components by union-find over runs.
  *
- * A pixel without a crack above joins its run with the one above it. It is
- * enough to look at pixels where such a stretch, or one of the two runs,
- * begins ("events"): most runs have just one. Their runs' indices are the
- * numbers of run starts before them.
+ * A run's parent is the run above of its first link; its further links unite
+ * two trees; a run without a link is a root. Work goes in passes over blocks
+ * of many rows, so that no loop is as short as a row: each end of a loop is
+ * a branch missed.
  */
 CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
 {
     struct crackle_slice *slice = &ws->slice;
-    const uint32_t sx = slice->sx, sy = slice->sy, words = slice->words;
-    const uint64_t last = K(last_mask)(sx);
-    uint32_t *parent = slice->parent, *row_run = slice->row_run;
-    uint32_t *event_run = ws->row.data, *event_above = event_run + sx + 16;
-    uint32_t provisional = 0, first = 0;
-    const uint32_t *labels_above = slice->run_label;
+    const uint32_t sy = slice->sy, words = slice->words;
+    const uint64_t *left = slice->left;
+    uint32_t *word_run = slice->word_run, *parent = slice->run_component;
+    struct K(link) *links = ws->row.data, *end = links;
 
+    uint32_t runs = 0;
     for (uint32_t y = 0; y < sy; y++) {
-        const uint64_t *left = slice->left + (size_t)y * words;
-        const uint64_t *above = slice->above + (size_t)y * words;
-        uint32_t *labels = slice->run_label + first;
-        uint32_t events = 0, runs = 0, runs_above = 0;
-        row_run[y] = first;
-        if (y == 0) {
-            for (uint32_t w = 0; w < words; w++)
-                runs += crackle_popcount64(left[w] | (w == 0));
-        } else {
-            const uint64_t *left_above = left - words;
-            uint64_t carry = 0;
-            for (uint32_t w = 0; w < words; w++) {
-                uint64_t m = left[w] | (w == 0);
-                uint64_t ma = left_above[w] | (w == 0);
-                uint64_t open = ~above[w] & (w + 1 < words ? ~0ull : last);
-                uint64_t e = open & (m | ma | ~(open << 1 | carry));
-                uint32_t *er = event_run + events, *ea = event_above + events;
-                carry = open >> 63;
-                events += crackle_popcount64(e);
-                do {
-                    for (int i = 0; i < 4; i++) {
-                        uint64_t upto = e ^ (e - 1);
-                        er[i] = runs + crackle_popcount64(m & upto) - 1;
-                        ea[i] = runs_above + crackle_popcount64(ma & upto) - 1;
-                        e &= e - 1;
-                    }
-                    er += 4;
-                    ea += 4;
-                } while (CRACKLE_UNLIKELY(e));
-                runs += crackle_popcount64(m);
-                runs_above += crackle_popcount64(ma);
-            }
+        for (uint32_t w = 0; w < words; w++) {
+            *word_run++ = runs;
+            runs += crackle_popcount64(*left++);
         }
-        uint32_t next = 0;
-        for (uint32_t i = 0; i < events; i++) {
-            uint32_t r = event_run[i], label = labels_above[event_above[i]];
-            if (r >= next) {
-                while (CRACKLE_UNLIKELY(next < r)) {
-                    parent[provisional] = provisional;
-                    labels[next++] = provisional++;
-                }
-                labels[r] = label;
-                next = r + 1;
-            } else if (labels[r] != label) {
-                labels[r] = K(unite)(parent, labels[r], label);
-            }
-        }
-        while (next < runs) {
-            parent[provisional] = provisional;
-            labels[next++] = provisional++;
-        }
-        labels_above = labels;
-        first += runs;
+        runs++;
     }
-    row_run[sy] = first;
-    slice->num_runs = first;
-    slice->num_provisional = provisional;
+    *word_run = runs;
+    for (uint32_t r = 0; r < runs; r++)
+        parent[r] = r;
 
-    uint32_t components = 0;
-    for (uint32_t p = 0; p < provisional; p++) {
-        uint32_t root = parent[p];
-        slice->component[p] =
-            root == p ? components++ : slice->component[root];
+    for (uint32_t y = 1; y < sy; y++) {
+        end = K(list_links)(slice, y, end);
+        if (end - links < CRACKLE_LINKS && y + 1 < sy)
+            continue;
+        struct K(link) *join = links; /* the list of further links */
+        uint32_t before = UINT32_MAX;
+        for (const struct K(link) *link = links; link < end; link++) {
+            const uint32_t run = link->run, above = link->above;
+            uint32_t further = run == before;
+            before = run;
+            parent[further ? runs : run] = parent[above];
+            join->run = run;
+            CRACKLE_ONE_BY_ONE;
+            join->above = above;
+            join += further;
+        }
+        for (const struct K(link) *l = links; l < join; l++)
+            if (parent[l->run] != parent[l->above])
+                K(unite)(parent, l->run, l->above);
+        end = links;
     }
+
+    /* From parents, which come first, to ids. */
+    uint32_t components = 0;
+    for (uint32_t r = 0; r < runs; r++) {
+        uint32_t id = parent[parent[r]], root = parent[r] == r;
+        parent[r] = id ^ ((id ^ components) & (0u - root));
+        components += root;
+    }
+    slice->num_runs = runs;
     slice->num_components = components;
 }
 
@@ -135,56 +153,69 @@ CRACKLE_HELPER uint32_t K(reduce)(uint64_t product)
 #endif
 
 CRACKLE_HELPER uint32_t K(crc_of_runs)(struct crackle_workspace *ws,
-                                       const uint32_t *powers,
                                        uint32_t *first_pixel)
 {
     const struct crackle_slice *slice = &ws->slice;
+    const struct crackle_crc_powers *powers = &ws->crc_powers;
     const uint32_t sx = slice->sx, sy = slice->sy;
-    const uint32_t *component = slice->component;
-    const uint32_t row_power = powers[sx + 1];
+    const uint32_t *factor = powers->buffer.data;
+    const uint32_t *id = slice->run_component;
     uint32_t *starts = ws->row.data;
     uint32_t crc = 0xFFFFFFFF, seen = 0;
 
-    for (uint32_t y = 0; y < sy; y++) {
-        const uint32_t *labels = slice->run_label + slice->row_run[y];
-        uint32_t n = K(run_starts)(slice->left + (size_t)y * slice->words,
-                                   slice->words, starts);
+    for (uint32_t y = 0; y < sy; y += powers->rows) {
+        uint32_t rows = powers->rows < sy - y ? powers->rows : sy - y;
+        const uint64_t *left = slice->left + (size_t)y * slice->words;
+        uint32_t n = 0, pixels = rows * sx;
+        for (uint32_t i = 0; i < rows; i++, left += slice->words)
+            n += K(run_starts)(left, slice->words, i * sx, starts + n);
+        /* The table is for a whole block, and this may end before. */
+        const uint32_t *power = factor + powers->rows * sx - pixels;
         uint32_t previous = 0;
+#if CRACKLE_LEVEL >= 1
+        __m128i sum = _mm_setzero_si128();
+#else
         uint64_t sum = 0;
-#if CRACKLE_LEVEL < 1
         uint32_t by_bit[32] = {0};
         uint32_t most = slice->num_components - 1;
         int bits = most > 0xFFFF ? 32 : most > 0xFF ? 16 : 8;
 #endif
         for (uint32_t i = 0; i < n; i++) {
-            uint32_t id = component[labels[i]];
-            uint32_t power = powers[starts[i]], change = id ^ previous;
-#if CRACKLE_LEVEL < 1
-            for (int b = 0; b < bits; b++)
-                by_bit[b] ^= power & (0u - (change >> b & 1));
+            uint32_t change = id[i] ^ previous;
+            previous = id[i];
+#if CRACKLE_LEVEL >= 1
+            __m128i a = _mm_cvtsi32_si128((int)change);
+            __m128i b = _mm_cvtsi32_si128((int)power[starts[i]]);
+            sum = _mm_xor_si128(sum, _mm_clmulepi64_si128(a, b, 0));
 #else
-            sum ^= K(clmul)(change, power);
+            for (int b = 0; b < bits; b++)
+                by_bit[b] ^= power[starts[i]] & (0u - (change >> b & 1));
 #endif
-            previous = id;
-            if (first_pixel && id == seen)
-                first_pixel[seen++] = starts[i] + y * sx;
+            if (first_pixel) {
+                first_pixel[seen] = starts[i] + y * sx;
+                seen += previous == seen;
+            }
         }
-#if CRACKLE_LEVEL < 1
+        id += n;
+#if CRACKLE_LEVEL >= 1
+        uint64_t product = (uint64_t)_mm_cvtsi128_si64(sum);
+#else
         for (int b = 0; b < bits; b++)
             sum ^= (uint64_t)by_bit[b] << b;
+        uint64_t product = sum;
 #endif
-        crc = K(reduce)(sum ^ K(clmul)(crc, row_power));
+        product ^= K(clmul)(crc, powers->state[rows]);
+        crc = K(reduce)(product);
     }
     return ~crc;
 }
 
 CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws,
-                                         const uint32_t *powers,
                                          uint32_t *first_pixel)
 {
     /* Two copies: the decoder's has no trace of first_pixel. */
-    return first_pixel ? K(crc_of_runs)(ws, powers, first_pixel)
-                       : K(crc_of_runs)(ws, powers, NULL);
+    return first_pixel ? K(crc_of_runs)(ws, first_pixel)
+                       : K(crc_of_runs)(ws, NULL);
 }
 
 /* The crc32c register after 'size' more bytes. */

@@ -1,78 +1,166 @@
 /* From moves to crack bitmaps. Part of kernels.h. */
 
+/* The bits at even places of 'v', close together. */
+CRACKLE_HELPER uint32_t K(even_bits)(uint64_t v)
+{
+#if CRACKLE_LEVEL >= 2
+    return (uint32_t)_pext_u64(v, 0x5555555555555555u);
+#else
+    v &= 0x5555555555555555u;
+    v = (v | v >> 1) & 0x3333333333333333u;
+    v = (v | v >> 2) & 0x0F0F0F0F0F0F0F0Fu;
+    v = (v | v >> 4) & 0x00FF00FF00FF00FFu;
+    v = (v | v >> 8) & 0x0000FFFF0000FFFFu;
+    return (uint32_t)(v | v >> 16);
+#endif
+}
+
+/* Where the cracks of the 4 moves in 'b' are, from the vertex '*at' on. */
+CRACKLE_HELPER void K(mark_4)(const struct crackle_walk_tables *tables,
+                              unsigned b, uint32_t *at, uint32_t *mark)
+{
+#if CRACKLE_LEVEL >= 1
+    __m128i v = _mm_loadu_si128((const __m128i *)tables->mark[b]);
+    v = _mm_add_epi32(v, _mm_set1_epi32((int)*at));
+    _mm_storeu_si128((__m128i *)mark, v);
+#else
+    for (int j = 0; j < 4; j++)
+        mark[j] = tables->mark[b][j] + *at;
+#endif
+    *at += tables->net[b];
+}
+
+/* Where the cracks of 8 moves are drawn: 'mark' says it relative to an
+ * origin, which is the next of 'origins' behind each of the symbols that bits
+ * of 'symbols' complete. 'pair' is the byte pair of what is idle. */
+CRACKLE_HELPER void K(draw_8)(const struct crackle_walk_tables *tables,
+                              const uint32_t *mark, const uint32_t *origins,
+                              unsigned symbols, unsigned idle, uint32_t off_map,
+                              uint8_t *map)
+{
+    uint32_t index[8];
+    uint64_t lanes = crackle_lanes[symbols << 1 & 255];
+#if CRACKLE_LEVEL >= 2
+    __m256i lane = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)lanes));
+    __m256i at = _mm256_permutevar8x32_epi32(
+        _mm256_loadu_si256((const __m256i *)origins), lane);
+    at = _mm256_add_epi32(at, _mm256_loadu_si256((const __m256i *)mark));
+    at = _mm256_min_epu32(at, _mm256_set1_epi32((int)off_map));
+    __m256i pairs = _mm256_inserti128_si256(
+        _mm256_castsi128_si256(
+            _mm_loadu_si128((const __m128i *)tables->pair[idle & 255])),
+        _mm_loadu_si128((const __m128i *)tables->pair[idle >> 8 & 255]), 1);
+    at = _mm256_blendv_epi8(at, _mm256_set1_epi32((int)(off_map + 1)), pairs);
+    _mm256_storeu_si256((__m256i *)index, at);
+    CRACKLE_ONE_BY_ONE;
+#else
+    const uint32_t *pair[2] = {tables->pair[idle & 255],
+                               tables->pair[idle >> 8 & 255]};
+    for (int i = 0; i < 8; i++) {
+        uint32_t at = mark[i] + origins[lanes >> (8 * i) & 255];
+        at = at < off_map ? at : off_map;
+        index[i] = pair[i / 4][i % 4] ? off_map + 1 : at;
+    }
+#endif
+    for (int i = 0; i < 8; i++)
+        map[index[i]] = 0xFF;
+}
+
+/* Words of 32 codepoints that are drawn at a time. */
+#define CRACKLE_WALK_WORDS 32
+
 /*
  * Draw the moves into the byte map of cracks.
  *
- * 32 codepoints at a time, with no branch on what they are: the cracks of a
- * word's moves relative to its first vertex come from a table, four moves a
- * look-up; then its symbols are followed one by one, each setting the origin
- * of the moves behind it; then all 32 cracks are stored. Codepoints that
- * belong to symbols, and cracks off the map, go to two bytes behind the map,
- * so that no store leaves it whatever the stream says. A walk that leaves
- * the image draws an illegal crack with its first step outside, which
- * cracks_to_bits sees: that is what the spare column and row are for.
+ * A block of codepoints at a time, in passes that have no branch on what the
+ * moves are: where each one's crack is, had there been no symbols, from a
+ * table, four moves a look-up; a list of the symbols; following them one by
+ * one, which gives the origin of the moves behind each; and drawing.
+ * Codepoints that belong to symbols, and cracks off the map, go to two bytes
+ * behind the map, so that no store leaves it whatever the stream says. A
+ * walk that leaves the image draws an illegal crack with its first step
+ * outside, which cracks_to_bits sees: that is what the spare column and row
+ * are for.
  */
 CRACKLE_KERNEL uint64_t K(walk)(struct crackle_workspace *ws,
                                 const struct crackle_moves *moves)
 {
+    enum { CODES = 32 * CRACKLE_WALK_WORDS };
     const struct crackle_walk_tables *tables = &ws->walk;
     uint8_t *map = ws->cracks.data;
-    const uint32_t off_map = 2 * tables->plane, nowhere = off_map + 1;
-    const uint64_t *words = moves->words, *marks = moves->marks;
+    const uint32_t off_map = 2 * tables->plane;
     uint32_t *stack = moves->stack;
     int64_t depth = (int64_t)moves->num_starts - 1;
-    uint32_t position = stack[depth]; /* of the first codepoint's vertex */
     uint64_t num_words = (moves->num_codes + 31) / 32;
     uint64_t end = CRACKLE_WALK_ENDLESS;
+    uint32_t mark[CODES];
+    uint32_t symbol[CODES / 2 + 8]; /* twice the codepoint in the block */
+    uint32_t origin[CODES / 2 + 8];
+    uint32_t at = 0, base = stack[depth], top = stack[depth - 1];
 
-    for (uint64_t w = 0; w < num_words; w++) {
-        uint64_t d = words[w], s = marks[w];
-        /* Both codepoints of a symbol, both bits of each. */
-        uint64_t idle = s | s >> 2 | marks[w + 1] << 62;
-        idle |= idle << 1;
-        uint32_t mark[32], origin[72], at = 0;
-        for (int i = 0; i < 8; i++) {
-            unsigned b = d >> (8 * i) & 255;
-            for (int j = 0; j < 4; j++)
-                mark[4 * i + j] = tables->mark[b][j] + at;
-            at += tables->net[b];
+    for (uint64_t begin = 0; begin < num_words; begin += CRACKLE_WALK_WORDS) {
+        const uint64_t *words = moves->words + begin;
+        const uint64_t *marks = moves->marks + begin;
+        uint32_t count = num_words - begin < CRACKLE_WALK_WORDS
+                             ? (uint32_t)(num_words - begin)
+                             : CRACKLE_WALK_WORDS;
+        uint32_t num_symbols = 0;
+        for (uint32_t w = 0; w < count; w++) {
+            uint64_t d = words[w], s = marks[w];
+            for (int i = 0; i < 8; i++)
+                K(mark_4)(tables, d >> (8 * i) & 255, &at,
+                          mark + 32 * w + 4 * i);
+            uint32_t *list = symbol + num_symbols;
+            num_symbols += crackle_popcount64(s);
+            do {
+                for (int i = 0; i < 8; i++) {
+                    *list++ = 64 * w + crackle_ctz64(s | (uint64_t)1 << 63);
+                    s &= s - 1;
+                    CRACKLE_ONE_BY_ONE;
+                }
+            } while (CRACKLE_UNLIKELY(s));
         }
-        uint32_t base = position;
-        for (int i = 0; i < 32; i++)
-            origin[i] = base;
-        while (s) {
-            unsigned bit = crackle_ctz64(s), k = bit / 2;
-            s &= s - 1;
-            unsigned direction = d >> bit & 3;
+
+        uint32_t last = count;
+        uint64_t last_idle = 0;
+        origin[0] = base;
+        for (uint32_t i = 0; i < num_symbols; i++) {
+            unsigned k = symbol[i] / 2;
+            unsigned direction = words[k / 32] >> symbol[i] % 64 & 3;
             uint32_t here = mark[k] + tables->land[direction];
             /* up and left close, right and down branch */
-            unsigned closes = (direction ^ direction >> 1 ^ 1) & 1;
-            stack[depth] = here + base;
-            uint32_t popped = stack[depth - 1];
-            base = closes ? popped - here : base;
-            depth += 1 - 2 * (int)closes;
-            for (int i = 1; i <= 32; i++)
-                origin[k + i] = base;
+            uint32_t closes = 0u - ((direction ^ direction >> 1 ^ 1) & 1);
+            stack[depth - 1] = top;
+            uint32_t below = stack[depth - 2], vertex = here + base;
+            base ^= (base ^ (top - here)) & closes;
+            top = vertex ^ ((vertex ^ below) & closes);
+            depth += 1 + 2 * (int64_t)(int32_t)closes;
+            origin[i + 1] = base;
             if (CRACKLE_UNLIKELY(depth < 0)) {
-                end = 32 * w + k;
-                idle |= k == 31 ? 0 : ~(uint64_t)0 << (bit + 2);
+                end = 32 * begin + k;
+                last = k / 32 + 1;
+                last_idle = k % 32 == 31 ? 0 : ~(uint64_t)0 << (2 * (k % 32) + 2);
                 break;
             }
         }
-        uint32_t index[32];
-        for (int i = 0; i < 8; i++) {
-            const uint32_t *pair = tables->pair[idle >> (8 * i) & 255];
-            for (int j = 0; j < 4; j++) {
-                uint32_t a = mark[4 * i + j] + origin[4 * i + j];
-                a = a < off_map ? a : off_map;
-                index[4 * i + j] = pair[j] ? nowhere : a;
+
+        const uint32_t *origins = origin;
+        for (uint32_t w = 0; w < last; w++) {
+            /* Both codepoints of a symbol, both bits of each. */
+            uint64_t s = marks[w], idle = s | s >> 2 | marks[w + 1] << 62;
+            idle |= idle << 1;
+            if (CRACKLE_UNLIKELY(w + 1 == last))
+                idle |= last_idle;
+            uint32_t symbols = K(even_bits)(s);
+            for (int i = 0; i < 4; i++) {
+                unsigned eight = symbols >> (8 * i) & 255;
+                K(draw_8)(tables, mark + 32 * w + 8 * i, origins, eight,
+                          idle >> (16 * i) & 0xFFFF, off_map, map);
+                origins += crackle_popcount64(eight);
             }
         }
-        for (int i = 0; i < 32; i++)
-            map[index[i]] = 0xFF;
         if (end != CRACKLE_WALK_ENDLESS)
             break;
-        position = base + at;
     }
     return end;
 }

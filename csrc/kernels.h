@@ -29,29 +29,24 @@ CRACKLE_HELPER uint64_t K(last_mask)(uint32_t sx)
     return sx % 64 ? ((uint64_t)1 << sx % 64) - 1 : ~(uint64_t)0;
 }
 
-/* The positions of the bits of 'words' 64-bit words, ascending, to 'out',
- * which has room for 8 more than there are. The first bit counts as set:
- * every row opens a run. Returns their number. */
+/* Where the runs of a row begin, 'base' for its first pixel, ascending, to
+ * 'out', which has room for 8 more than there are. Returns their number. */
 CRACKLE_HELPER uint32_t K(run_starts)(const uint64_t *left, uint32_t words,
-                                      uint32_t *out)
+                                      uint32_t base, uint32_t *out)
 {
     uint32_t n = 0;
     for (uint32_t w = 0; w < words; w++) {
         uint64_t m = left[w] | (w == 0);
-        uint32_t count = crackle_popcount64(m), base = w * 64;
         uint32_t *p = out + n;
-        n += count;
-        for (int i = 0; i < 4; i++) {
-            p[i] = base + crackle_ctz64(m | (uint64_t)1 << 63);
-            m &= m - 1;
-        }
-        while (CRACKLE_UNLIKELY(m)) {
-            p += 4;
+        n += crackle_popcount64(m);
+        do {
             for (int i = 0; i < 4; i++) {
-                p[i] = base + crackle_ctz64(m | (uint64_t)1 << 63);
+                *p++ = base + crackle_ctz64(m | (uint64_t)1 << 63);
                 m &= m - 1;
+                CRACKLE_ONE_BY_ONE;
             }
-        }
+        } while (CRACKLE_UNLIKELY(m));
+        base += 64;
     }
     return n;
 }

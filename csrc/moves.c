@@ -268,11 +268,11 @@ int crackle_moves_read(const struct crackle_stream *stream,
 
     /* A branch takes two codepoints and pushes one vertex. */
     uint32_t *stack = crackle_reserve(
-        &ws->stack, (num_starts + moves->num_codes / 2 + 4) * 4);
+        &ws->stack, (num_starts + moves->num_codes / 2 + 6) * 4);
     if (!stack)
         return CRACKLE_NOMEM(error);
-    stack[0] = 0;
-    moves->stack = stack + 1;
+    stack[0] = stack[1] = stack[2] = 0;
+    moves->stack = stack + 3;
     const uint32_t *starts = ws->sort.data;
     for (size_t i = 0; i < num_starts; i++)
         moves->stack[i] = starts[num_starts - 1 - i];

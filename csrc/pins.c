@@ -166,13 +166,11 @@ size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
 static uint32_t component_at(const struct crackle_slice *slice, uint32_t x,
                              uint32_t y)
 {
-    const uint64_t *left = slice->left + (size_t)y * slice->words;
-    uint32_t run = slice->row_run[y], w = 0;
-    for (; w < x / 64; w++)
-        run += crackle_popcount64(left[w] | (w == 0));
+    size_t w = (size_t)y * slice->words + x / 64;
     uint64_t upto = ~(uint64_t)0 >> (63 - x % 64);
-    run += crackle_popcount64((left[w] | (w == 0)) & upto) - 1;
-    return slice->component[slice->run_label[run]];
+    uint32_t run =
+        slice->word_run[w] + crackle_popcount64(slice->left[w] & upto);
+    return slice->run_component[run];
 }
 
 /* The key of each component of slice z; num_unique is the background. */

@@ -30,13 +30,12 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
 #define CRACKLE_BUFFERS(ws)                                                   \
     {                                                                         \
         &(ws)->cracks, &(ws)->codes, &(ws)->marks, &(ws)->stack,              \
-            &(ws)->left, &(ws)->above, &(ws)->row_run, &(ws)->run_label,      \
-            &(ws)->parent, &(ws)->component, &(ws)->row, &(ws)->crc_powers,   \
-            &(ws)->values, &(ws)->provisional, &(ws)->block, &(ws)->tile,     \
-            &(ws)->flags, &(ws)->adjacency, &(ws)->trace, &(ws)->chains,      \
-            &(ws)->sort                                                       \
+            &(ws)->left, &(ws)->above, &(ws)->word_run, &(ws)->run_component,  \
+            &(ws)->row, &(ws)->crc_powers.buffer, &(ws)->values,              \
+            &(ws)->block, &(ws)->tile, &(ws)->flags, &(ws)->adjacency,        \
+            &(ws)->trace, &(ws)->chains, &(ws)->sort                          \
     }
-#define CRACKLE_NUM_BUFFERS 21
+#define CRACKLE_NUM_BUFFERS 18
 
 struct crackle_workspace *crackle_workspace_new(void)
 {
@@ -75,13 +74,11 @@ int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
     slice->words = words;
     slice->left = crackle_reserve(&ws->left, bitmap);
     slice->above = crackle_reserve(&ws->above, bitmap);
-    slice->row_run = crackle_reserve(&ws->row_run, ((size_t)sy + 1) * 4);
-    slice->run_label = crackle_reserve(&ws->run_label, pixels * 4);
-    slice->parent = crackle_reserve(&ws->parent, pixels * 4);
-    slice->component = crackle_reserve(&ws->component, pixels * 4);
-    if (!slice->left || !slice->above || !slice->row_run ||
-        !slice->run_label || !slice->parent || !slice->component ||
-        !crackle_reserve(&ws->row, CRACKLE_ROW_STARTS(sx) * 12))
+    slice->word_run = crackle_reserve(&ws->word_run, bitmap / 2 + 4);
+    slice->run_component = crackle_reserve(&ws->run_component, pixels * 4 + 4);
+    if (!slice->left || !slice->above || !slice->word_run ||
+        !slice->run_component ||
+        !crackle_reserve(&ws->row, CRACKLE_ROW_BYTES(sx)))
         return CRACKLE_NOMEM(error);
     return CRACKLE_OK;
 }
