@@ -404,13 +404,29 @@ struct crackle_packed {
     const uint8_t *data;
     uint64_t num_codes;
 };
-/* Gather the statistics of 'count' slices and write the model of 'order',
- * crackle_model_bytes of it. */
-int crackle_markov_model(const struct crackle_packed *slices, size_t count,
-                         unsigned order, uint8_t *model);
-/* The bytes one slice takes, or, with 'out', write them. */
-uint64_t crackle_markov_write(const struct crackle_packed *slice,
-                              unsigned order, const uint8_t *model,
+/* The model of a volume: of order 0, where there is none, no more. */
+struct crackle_markov {
+    unsigned order;
+    uint8_t *model;   /* crackle_model_bytes(order), as the stream has it */
+    uint8_t *symbols; /* what each codepoint in each context is written as;
+                         NULL for orders whose table would be too large */
+};
+/* Make the model of 'order' from the statistics of 'count' slices, or with
+ * CRACKLE_MARKOV_AUTO that of the order that takes the fewest bytes. To be
+ * freed even after a failure. */
+int crackle_markov_make(struct crackle_markov *markov,
+                        const struct crackle_packed *slices, size_t count,
+                        unsigned order);
+void crackle_markov_free(struct crackle_markov *markov);
+/* Room for a slice of 'num_codes' codepoints of at most 3 bits, and for the
+ * last store of 8 bytes. */
+CRACKLE_INLINE uint64_t crackle_markov_room(uint64_t num_codes)
+{
+    return num_codes / 8 * 3 + 16;
+}
+/* Write the codepoints of one slice to 'out': the bytes they take. */
+uint64_t crackle_markov_write(const struct crackle_markov *markov,
+                              const struct crackle_packed *slice,
                               uint8_t *out);
 
 /* ---- kernels, one set for each CPU level (kernels.h) ---- */

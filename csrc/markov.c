@@ -1,4 +1,11 @@
-/* Writing codepoints through a Markov model. moves.c reads them. */
+/* Writing codepoints through a Markov model, and choosing its order.
+ * markov_read.c reads them.
+ *
+ * In packed moves the codepoints before one lie below it, the oldest lowest,
+ * and so they do in a context. A codepoint and its context are therefore 2 *
+ * (order + 1) consecutive bits of the moves: 'seen', the codepoint highest.
+ * Counts indexed by that are four arrays by context, one for each codepoint,
+ * and the counts of the next lower order are sums of four neighbours. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -7,23 +14,122 @@
  * that occur are sorted, as there may be a thousand million others. */
 #define CRACKLE_TABLE_ORDER 10
 
-/* Which permutation k puts codepoints of these counts in descending order;
- * of equal counts the higher codepoint comes first. */
-static unsigned rank_order(const uint32_t counts[4])
+/* Up to this order two tables are counted in by turns, so that a count need
+ * not wait for the one before when moves repeat. */
+#define CRACKLE_TWO_TABLES_ORDER 5
+
+/* The first statistics that an order is chosen by: of a table that fits the
+ * nearest cache. They tell how far it may pay to go. */
+#define CRACKLE_FIRST_ORDER 5
+
+/* ---- the packed moves, 16 codepoints at a time ---- */
+
+/* 16 codepoints from codepoint 'i' on, a multiple of 16; zeros behind the
+ * last. */
+CRACKLE_INLINE uint64_t codes_at(const struct crackle_packed *slice,
+                                 uint64_t i)
 {
-    unsigned p[4] = {3, 2, 1, 0};
-    for (int i = 1; i < 4; i++)
-        for (int j = i; j > 0 && counts[p[j]] > counts[p[j - 1]]; j--) {
-            unsigned swap = p[j];
-            p[j] = p[j - 1];
-            p[j - 1] = swap;
-        }
-    uint8_t packed =
-        (uint8_t)(p[0] | p[1] << 2 | p[2] << 4 | p[3] << 6);
-    unsigned k = 0;
-    while (crackle_permutations[k] != packed)
-        k++;
-    return k;
+    const uint8_t *p = slice->data + i / 4;
+    if (CRACKLE_LIKELY(slice->num_codes - i >= 16))
+        return crackle_load32(p);
+    uint64_t codes = 0;
+    for (uint64_t j = 0; j < (slice->num_codes - i + 3) / 4; j++)
+        codes |= (uint64_t)p[j] << (8 * j);
+    return codes;
+}
+
+/* Every codepoint of 'slice' in turn, 16 with those before them in 'name':
+ * FULL where all 16 are there, else TAIL with 'rest' of them. A codepoint j
+ * and its context are SEEN(name, j, order). */
+#define CRACKLE_SEEN(codes, j, order)                                         \
+    ((codes) >> (32 - 2 * (order) + 2 * (j)) & mask)
+#define CRACKLE_FOR_CODES(slice, name, FULL, TAIL)                            \
+    {                                                                         \
+        uint64_t name = 0;                                                    \
+        for (uint64_t i = 0; i < (slice)->num_codes; i += 16) {               \
+            name = name >> 32 | codes_at((slice), i) << 32;                   \
+            const unsigned rest = (slice)->num_codes - i >= 16                \
+                                      ? 16                                    \
+                                      : (unsigned)((slice)->num_codes - i);   \
+            if (CRACKLE_LIKELY(rest == 16)) {                                 \
+                FULL                                                          \
+            } else {                                                          \
+                TAIL                                                          \
+            }                                                                 \
+        }                                                                     \
+    }
+
+CRACKLE_INLINE uint64_t seen_mask(unsigned order)
+{
+    return ((uint64_t)1 << 2 * (order + 1)) - 1;
+}
+
+/* ---- statistics ---- */
+
+/* How often each codepoint stands in each context, to counts[4^(order+1)],
+ * which need not be cleared; with 'spare' not NULL that is counted in too. */
+static void gather(const struct crackle_packed *slices, size_t count,
+                   unsigned order, uint32_t *counts, uint32_t *spare)
+{
+    const uint64_t mask = seen_mask(order);
+    const size_t size = (size_t)mask + 1;
+    memset(counts, 0, size * sizeof *counts);
+    if (spare)
+        memset(spare, 0, size * sizeof *spare);
+    uint32_t *odd = spare ? spare : counts;
+    for (size_t s = 0; s < count; s++)
+        CRACKLE_FOR_CODES(
+            &slices[s], codes,
+            for (unsigned j = 0; j < 16; j += 2) {
+                counts[CRACKLE_SEEN(codes, j, order)]++;
+                odd[CRACKLE_SEEN(codes, j + 1, order)]++;
+            },
+            for (unsigned j = 0; j < rest; j++)
+                counts[CRACKLE_SEEN(codes, j, order)]++;)
+    if (spare)
+        for (size_t i = 0; i < size; i++)
+            counts[i] += spare[i];
+}
+
+/* From the counts of an order to those of the one below, in place. */
+static void fold(uint32_t *counts, unsigned order)
+{
+    const size_t size = (size_t)1 << 2 * order;
+    for (size_t i = 0; i < size; i++)
+        counts[i] = counts[4 * i] + counts[4 * i + 1] + counts[4 * i + 2] +
+                    counts[4 * i + 3];
+}
+
+/* ---- the model ---- */
+
+CRACKLE_INLINE void order_two(uint64_t *high, uint64_t *low)
+{
+    uint64_t a = *high, b = *low;
+    *high = a > b ? a : b;
+    *low = a > b ? b : a;
+}
+
+/* Codepoints of these counts in descending order, packed 2 bits a rank; of
+ * equal counts the higher codepoint comes first. */
+static uint8_t rank_order(uint32_t n0, uint32_t n1, uint32_t n2, uint32_t n3)
+{
+    uint64_t a = (uint64_t)n0 << 2, b = (uint64_t)n1 << 2 | 1;
+    uint64_t c = (uint64_t)n2 << 2 | 2, d = (uint64_t)n3 << 2 | 3;
+    order_two(&a, &b);
+    order_two(&c, &d);
+    order_two(&a, &c);
+    order_two(&b, &d);
+    order_two(&b, &c);
+    return (uint8_t)((a & 3) | (b & 3) << 2 | (c & 3) << 4 | (d & 3) << 6);
+}
+
+/* permutation_number[p & 63] is the k of the rank order p; the last rank
+ * follows from the others. */
+static void number_permutations(uint8_t number[64])
+{
+    memset(number, 0, 64);
+    for (unsigned k = 0; k < 24; k++)
+        number[crackle_permutations[k] & 63] = (uint8_t)k;
 }
 
 static void model_set(uint8_t *model, size_t context, unsigned k)
@@ -47,49 +153,40 @@ static unsigned model_get(const uint8_t *model, size_t context)
     return k & 31;
 }
 
-static unsigned code_at(const uint8_t *packed, uint64_t i)
+/* What a codepoint of some rank is written as: 3 bits, and above them how
+ * many of them count. */
+static const uint8_t symbols[4] = {1 << 3, 1 | 2 << 3, 3 | 3 << 3, 7 | 3 << 3};
+
+/* Model and symbols from the counts of all contexts. */
+static void model_from_counts(struct crackle_markov *markov,
+                              const uint32_t *counts)
 {
-    return packed[i / 4] >> (i % 4 * 2) & 3;
+    const size_t n = (size_t)1 << 2 * markov->order;
+    uint8_t number[64];
+    number_permutations(number);
+    memset(markov->model, 0, (size_t)crackle_model_bytes(markov->order));
+    for (size_t c = 0; c < n; c++) {
+        uint8_t p = rank_order(counts[c], counts[n + c], counts[2 * n + c],
+                               counts[3 * n + c]);
+        model_set(markov->model, c, number[p & 63]);
+        for (unsigned rank = 0; rank < 4; rank++)
+            markov->symbols[(p >> 2 * rank & 3) * n + c] = symbols[rank];
+    }
 }
 
-/* Every codepoint of 'slices' with the context before it, as
- * context << 2 | codepoint, to BODY. */
-#define CRACKLE_FOR_CONTEXTS(slice, order, name, BODY)                        \
-    {                                                                         \
-        uint64_t name##_context = 0;                                          \
-        for (uint64_t i = 0; i < (slice)->num_codes; i++) {                   \
-            uint64_t code = code_at((slice)->data, i);                        \
-            uint64_t name = name##_context << 2 | code;                       \
-            BODY;                                                             \
-            name##_context =                                                  \
-                name##_context >> 2 | code << (2 * (order)-2);                \
-        }                                                                     \
-    }
-
-int crackle_markov_model(const struct crackle_packed *slices, size_t count,
-                         unsigned order, uint8_t *model)
+/* The model from statistics of those contexts only that occur. */
+static int model_from_sorted(struct crackle_markov *markov,
+                             const struct crackle_packed *slices, size_t count)
 {
-    const size_t contexts = (size_t)1 << 2 * order;
-    if (order <= CRACKLE_TABLE_ORDER) {
-        uint32_t *counts = calloc(contexts * 4, sizeof *counts);
-        if (!counts)
-            return CRACKLE_NO_MEMORY;
-        for (size_t s = 0; s < count; s++)
-            CRACKLE_FOR_CONTEXTS(&slices[s], order, seen, counts[seen]++)
-        memset(model, 0, (size_t)crackle_model_bytes(order));
-        for (size_t c = 0; c < contexts; c++)
-            model_set(model, c, rank_order(counts + 4 * c));
-        free(counts);
-        return CRACKLE_OK;
-    }
-
-    /* Contexts that never occur: 8 rank orders of no counts in 5 bytes. */
-    const uint32_t none[4] = {0, 0, 0, 0};
-    uint8_t eight[5] = {0, 0, 0, 0, 0};
+    const unsigned order = markov->order;
+    const uint64_t mask = seen_mask(order);
+    const uint64_t contexts = (uint64_t)1 << 2 * order;
+    uint8_t number[64], eight[5] = {0, 0, 0, 0, 0};
+    number_permutations(number);
     for (size_t c = 0; c < 8; c++)
-        model_set(eight, c, rank_order(none));
+        model_set(eight, c, number[rank_order(0, 0, 0, 0) & 63]);
     for (size_t c = 0; c < contexts; c += 8)
-        memcpy(model + c / 8 * 5, eight, 5);
+        memcpy(markov->model + c / 8 * 5, eight, 5);
 
     uint64_t total = 0;
     for (size_t s = 0; s < count; s++)
@@ -99,47 +196,143 @@ int crackle_markov_model(const struct crackle_packed *slices, size_t count,
         return CRACKLE_NO_MEMORY;
     size_t n = 0;
     for (size_t s = 0; s < count; s++)
-        CRACKLE_FOR_CONTEXTS(&slices[s], order, seen, items[n].value = 0;
-                             items[n++].key = seen)
+        CRACKLE_FOR_CODES(
+            &slices[s], codes,
+            for (unsigned j = 0; j < 16; j++) {
+                uint64_t seen = CRACKLE_SEEN(codes, j, order);
+                items[n].value = (uint32_t)(seen >> 2 * order);
+                items[n++].key = seen & (contexts - 1);
+            },
+            for (unsigned j = 0; j < rest; j++) {
+                uint64_t seen = CRACKLE_SEEN(codes, j, order);
+                items[n].value = (uint32_t)(seen >> 2 * order);
+                items[n++].key = seen & (contexts - 1);
+            })
     crackle_sort(items, items + n, n);
     for (size_t i = 0; i < n;) {
-        uint64_t context = items[i].key >> 2;
+        uint64_t context = items[i].key;
         uint32_t counts[4] = {0, 0, 0, 0};
-        for (; i < n && items[i].key >> 2 == context; i++)
-            counts[items[i].key & 3]++;
-        model_set(model, (size_t)context, rank_order(counts));
+        for (; i < n && items[i].key == context; i++)
+            counts[items[i].value]++;
+        uint8_t p = rank_order(counts[0], counts[1], counts[2], counts[3]);
+        model_set(markov->model, (size_t)context, number[p & 63]);
     }
     free(items);
     return CRACKLE_OK;
 }
 
-uint64_t crackle_markov_write(const struct crackle_packed *slice,
-                              unsigned order, const uint8_t *model,
-                              uint8_t *out)
+/* The model of one order, 1 to 15. */
+static int model_make(struct crackle_markov *markov,
+                      const struct crackle_packed *slices, size_t count,
+                      unsigned order)
 {
-    uint64_t bits = 0, written = 0;
+    crackle_markov_free(markov);
+    markov->order = order;
+    markov->model = malloc((size_t)crackle_model_bytes(order));
+    if (!markov->model)
+        return CRACKLE_NO_MEMORY;
+    if (order > CRACKLE_TABLE_ORDER)
+        return model_from_sorted(markov, slices, count);
+    const size_t size = (size_t)4 << 2 * order;
+    const bool two = order <= CRACKLE_TWO_TABLES_ORDER;
+    uint32_t *counts = malloc((two ? 2 : 1) * size * sizeof *counts);
+    markov->symbols = malloc(size);
+    if (!counts || !markov->symbols) {
+        free(counts);
+        return CRACKLE_NO_MEMORY;
+    }
+    gather(slices, count, order, counts, two ? counts + size : NULL);
+    model_from_counts(markov, counts);
+    free(counts);
+    return CRACKLE_OK;
+}
+
+void crackle_markov_free(struct crackle_markov *markov)
+{
+    free(markov->model);
+    free(markov->symbols);
+    *markov = (struct crackle_markov){0, NULL, NULL};
+}
+
+/* ---- writing ---- */
+
+/* The symbol of a codepoint in its context. */
+CRACKLE_INLINE unsigned symbol_of(const struct crackle_markov *markov,
+                                  uint64_t seen, bool table)
+{
+    if (table)
+        return markov->symbols[seen];
+    uint64_t context = seen & (((uint64_t)1 << 2 * markov->order) - 1);
+    unsigned code = (unsigned)(seen >> 2 * markov->order);
+    uint8_t p =
+        crackle_permutations[model_get(markov->model, (size_t)context)];
+    unsigned rank = 0;
+    while ((p >> (2 * rank) & 3u) != code)
+        rank++;
+    return symbols[rank];
+}
+
+CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
+                                    const struct crackle_packed *slice,
+                                    uint8_t *out, bool table)
+{
+    const unsigned order = markov->order;
+    const uint64_t mask = seen_mask(order);
+    uint8_t *begin = out;
+    uint64_t bits = 0;
     unsigned have = 0;
-    CRACKLE_FOR_CONTEXTS(slice, order, seen, {
-        unsigned used = 2;
-        unsigned symbol = (unsigned)code;
-        if (i > 0) {
-            uint8_t ranks =
-                crackle_permutations[model_get(model, (size_t)(seen >> 2))];
-            unsigned rank = 0;
-            while ((ranks >> (2 * rank) & 3u) != code)
-                rank++;
-            used = rank < 3 ? rank + 1 : 3;
-            symbol = (1u << rank) - 1;
-        }
-        if (out) {
-            bits |= (uint64_t)symbol << have;
-            have += used;
-            for (; have >= 8; have -= 8, bits >>= 8)
-                *out++ = (uint8_t)bits;
-        }
-        written += used;
-    })
-    if (have)
-        *out = (uint8_t)bits;
-    return (written + 7) / 8;
+#define CRACKLE_PUT(codes, j)                                                 \
+    {                                                                         \
+        unsigned symbol =                                                     \
+            symbol_of(markov, CRACKLE_SEEN(codes, j, order), table);          \
+        bits |= (uint64_t)(symbol & 7) << have;                               \
+        have += symbol >> 3;                                                  \
+    }
+    /* At most 7 bits from before, and 48 new ones. */
+#define CRACKLE_FLUSH                                                         \
+    {                                                                         \
+        crackle_store64(out, bits);                                           \
+        out += have / 8;                                                      \
+        bits >>= have & ~7u;                                                  \
+        have %= 8;                                                            \
+    }
+    CRACKLE_FOR_CODES(
+        slice, codes,
+        if (CRACKLE_LIKELY(i)) {
+            for (unsigned j = 0; j < 16; j++)
+                CRACKLE_PUT(codes, j)
+        } else {
+            bits = codes >> 32 & 3; /* the slice's first is written plainly */
+            have = 2;
+            for (unsigned j = 1; j < 16; j++)
+                CRACKLE_PUT(codes, j)
+        } CRACKLE_FLUSH,
+        unsigned first = 0;
+        if (i == 0) {
+            bits = codes >> 32 & 3;
+            have = 2;
+            first = 1;
+        } for (unsigned j = first; j < rest; j++) CRACKLE_PUT(codes, j)
+            CRACKLE_FLUSH)
+    if (have) {
+        *out++ = (uint8_t)bits;
+    }
+    return (uint64_t)(out - begin);
+}
+
+uint64_t crackle_markov_write(const struct crackle_markov *markov,
+                              const struct crackle_packed *slice, uint8_t *out)
+{
+    return markov->symbols ? write_slice(markov, slice, out, true)
+                           : write_slice(markov, slice, out, false);
+}
+
+int crackle_markov_make(struct crackle_markov *markov,
+                        const struct crackle_packed *slices, size_t count,
+                        unsigned order)
+{
+    *markov = (struct crackle_markov){0, NULL, NULL};
+    if (order == 0)
+        return CRACKLE_OK;
+    return model_make(markov, slices, count, order);
 }
