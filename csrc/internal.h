@@ -13,6 +13,7 @@
 #define CRACKLE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define crackle_popcount64(x) ((uint32_t)__builtin_popcountll(x))
 #define crackle_ctz64(x) ((uint32_t)__builtin_ctzll(x))
+#define crackle_clz64(x) ((uint32_t)__builtin_clzll(x))
 #else
 #include <intrin.h>
 #define CRACKLE_INLINE static __forceinline
@@ -24,6 +25,12 @@ CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
     unsigned long i;
     _BitScanForward64(&i, x);
     return i;
+}
+CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
+{
+    unsigned long i;
+    _BitScanReverse64(&i, x);
+    return 63 - i;
 }
 #endif
 
@@ -192,7 +199,8 @@ struct crackle_stream {
     const uint8_t *keys;       /* flat only: one per component */
     unsigned key_width;
     const uint8_t *model; /* packed Markov model */
-    uint8_t *ranks;       /* unpacked: 4 codepoints of 2 bits per context */
+    uint8_t *numbers, *steps, *pairs; /* unpacked: see markov_read.c */
+    uint8_t step[24][8];              /* what the next bits say, by rank order */
     const uint8_t *component_crcs; /* version 1: u32 per slice */
     uint64_t *crack_offset;        /* sz + 1: where each crack code starts */
     uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
@@ -232,7 +240,7 @@ int crackle_component_counts(struct crackle_stream *stream,
                              struct crackle_error *error);
 
 /* moves.c: the k-th rank order, 2 bits a rank, the likeliest codepoint
- * lowest; and unpack the Markov model into stream->ranks. */
+ * lowest; and markov_read.c: unpack the Markov model. */
 extern const uint8_t crackle_permutations[24];
 CRACKLE_INLINE uint64_t crackle_model_bytes(unsigned order)
 {
@@ -300,8 +308,27 @@ struct crackle_saved {
     size_t left, row_run, values;
 };
 
+/* The codepoints of a slice, read through the Markov model. */
+struct crackle_ranks {
+    uint32_t z;
+    bool cut_off; /* the last codepoint is */
+    unsigned max_padding;
+    uint64_t *words, num_codes; /* see crackle_moves */
+};
+
+/* Slices that were read ahead of their turn, and which may be. */
+#define CRACKLE_LANES 4
+struct crackle_ahead {
+    uint32_t begin, end;
+    const uint8_t *wanted;
+    uint32_t count;
+    struct crackle_ranks slices[CRACKLE_LANES];
+    struct crackle_buffer words;
+};
+
 struct crackle_workspace {
     struct crackle_slice slice;
+    struct crackle_ahead ahead;
     struct crackle_walk_tables walk;
     struct crackle_buffer cracks; /* byte map of both planes, always zero */
     struct crackle_buffer codes, marks, stack; /* see crackle_moves */
@@ -354,6 +381,27 @@ struct crackle_moves {
     uint32_t num_starts;
 };
 int crackle_moves_read(const struct crackle_stream *stream,
+                       struct crackle_workspace *ws, uint32_t z,
+                       struct crackle_moves *moves,
+                       struct crackle_error *error);
+
+/* A crack code in its two pieces. */
+struct crackle_code {
+    const uint8_t *index, *moves;
+    size_t index_bytes, moves_bytes;
+};
+int crackle_code_split(const struct crackle_stream *stream, uint32_t z,
+                       struct crackle_code *code, struct crackle_error *error);
+
+/* Say which slices crackle_moves_read will be asked for: of [z0, z1) all, or
+ * with 'wanted' not NULL those with a byte other than 0. To be called before
+ * the first of a stream, as what was read ahead of another is dropped; an
+ * empty range will do. A slice may be asked for or not, in any order. */
+void crackle_moves_ahead(struct crackle_workspace *ws, uint32_t z0,
+                         uint32_t z1, const uint8_t *wanted);
+
+/* markov_read.c: the codepoints of slice z, which has some. */
+int crackle_ranks_read(const struct crackle_stream *stream,
                        struct crackle_workspace *ws, uint32_t z,
                        struct crackle_moves *moves,
                        struct crackle_error *error);

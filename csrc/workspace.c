@@ -34,9 +34,9 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
             &(ws)->parent, &(ws)->component, &(ws)->row, &(ws)->crc_powers,   \
             &(ws)->values, &(ws)->provisional, &(ws)->block, &(ws)->tile,     \
             &(ws)->flags, &(ws)->adjacency, &(ws)->trace, &(ws)->chains,      \
-            &(ws)->sort                                                       \
+            &(ws)->sort, &(ws)->ahead.words                                   \
     }
-#define CRACKLE_NUM_BUFFERS 21
+#define CRACKLE_NUM_BUFFERS 22
 
 struct crackle_workspace *crackle_workspace_new(void)
 {
