@@ -15,10 +15,8 @@
 #define CRACKLE_STEPS_ORDER 8
 
 /* Up to this order there may be a table for the next 6 bits, two codepoints,
- * of 64 bytes a context, if there are this many times as many bytes to
- * read with it. */
+ * of 64 bytes a context: if the bytes to read with it are half as many. */
 #define CRACKLE_PAIRS_ORDER 6
-#define CRACKLE_PAIRS_WORTH 2
 
 /* What the next 3 bits say: the codepoint of rank 0, 1, 2 or 3, and above
  * its 2 bits how many bits it took. */
@@ -32,26 +30,42 @@ static void step_of(unsigned k, uint8_t step[8])
                       used[rank[bits]] << 2);
 }
 
+/* Bytes 0 to 3 of 'bytes' to the even bytes. */
+static uint64_t spread(uint64_t bytes)
+{
+    bytes &= 0xFFFFFFFFu;
+    bytes = (bytes | bytes << 16) & 0x0000FFFF0000FFFFu;
+    return (bytes | bytes << 8) & 0x00FF00FF00FF00FFu;
+}
+
 /* The same for the next 6 bits: two codepoints in 4 bits, and above them how
  * many bits they took. */
 static void pairs_make(struct crackle_stream *stream)
 {
     const unsigned top = 2 * (stream->header.markov_order - 1u);
     const size_t contexts = (size_t)4 << top;
+    const uint64_t each = 0x0101010101010101u;
+    static const uint8_t first[4] = {0, 1, 3, 7}; /* 0, 10, 110, 111 */
     for (size_t c = 0; c < contexts; c++) {
         const uint8_t *step = stream->steps + 8 * c;
-        uint8_t *pair = stream->pairs + 64 * c;
-        /* 0, 10, 110, 111: the four first codepoints there may be. */
-        for (unsigned first = 0; first < 8; first = 2 * first + 1) {
-            const unsigned code = step[first] & 3, used = step[first] >> 2;
-            const uint8_t *next =
-                stream->steps + 8 * (c >> 2 | (size_t)code << top);
-            uint8_t both[8];
-            for (unsigned bits = 0; bits < 8; bits++)
-                both[bits] = (uint8_t)((next[bits] & 3) << 2 | code |
-                                       ((next[bits] >> 2) + used) << 4);
-            for (unsigned bits = 0; bits < 64u >> used; bits++)
-                pair[bits << used | first] = both[bits & 7];
+        uint64_t both[4]; /* after each first codepoint, by the 3 bits next */
+        for (unsigned rank = 0; rank < 4; rank++) {
+            const unsigned code = step[first[rank]] & 3;
+            const unsigned used = step[first[rank]] >> 2;
+            const size_t next = c >> 2 | (size_t)code << top;
+            const uint64_t s = crackle_load64(stream->steps + 8 * next);
+            both[rank] = (s & 3 * each) << 2 | (s >> 2 & 3 * each) << 4;
+            both[rank] += (code | used << 4) * each;
+        }
+        /* 3 bits next stand 1, 2 or 3 bits up in the 6: entries of rank 0
+         * repeat after 16 bytes, of rank 1 after 32. */
+        for (unsigned i = 0; i < 8; i++) {
+            uint64_t eight = spread(both[0] >> 32 * (i & 1));
+            eight |= (both[1] >> 16 * (i & 3) & 255) << 8;
+            eight |= (both[1] >> 16 * (i & 3) >> 8 & 255) << 40;
+            eight |= (both[2] >> 8 * i & 255) << 24;
+            eight |= (both[3] >> 8 * i & 255) << 56;
+            crackle_store64(stream->pairs + 64 * c + 8 * i, eight);
         }
     }
 }
@@ -96,7 +110,7 @@ int crackle_model_open(struct crackle_stream *stream,
     const uint64_t worth = stream->crack_offset[stream->header.sz] -
                            stream->crack_offset[0];
     if (order <= CRACKLE_PAIRS_ORDER &&
-        worth / CRACKLE_PAIRS_WORTH >= contexts * 64) {
+        worth >= contexts * 32) {
         stream->pairs = malloc(contexts * 64);
         if (!stream->pairs)
             return CRACKLE_NOMEM(error);
@@ -110,12 +124,14 @@ int crackle_model_open(struct crackle_stream *stream,
 /* A slice that is being read. */
 struct lane {
     const uint8_t *data;
-    size_t size;
-    uint64_t bit;     /* how far it is read */
+    size_t readable; /* bytes, to the end of the stream */
+    uint64_t total;  /* bits, of the slice */
+    uint64_t bit;    /* how far it is read */
     uint64_t history; /* the last codepoints, the newest highest */
     uint64_t *words;  /* where the next 32 go; the last one read, the highest
                          of 'history', is the first of them */
     uint8_t number;   /* among the slices read together */
+    bool ended;       /* but for less than a round */
 };
 
 /* Which table a codepoint is looked up in. */
@@ -135,14 +151,17 @@ CRACKLE_INLINE unsigned look_up(const struct crackle_stream *stream,
     }
 }
 
-/* 32 codepoints take at most 12 bytes: two loads of 8, the second at most 6
- * bytes after the first. At least 9 bits are left over. */
+/* A round is 32 codepoints, of at most 12 bytes: two loads of 8, the second
+ * at most 6 bytes after the first. It may run over the slice's end, into
+ * whatever the stream has there, and is then undone. As many bits are left
+ * to 'finish' as it needs to see how much may be padding. */
 #define CRACKLE_ROUND_BYTES 14
+#define CRACKLE_LAST_BITS 9
 
 CRACKLE_INLINE bool has_round(const struct lane *lane)
 {
-    return lane->size >= CRACKLE_ROUND_BYTES &&
-           lane->bit / 8 <= lane->size - CRACKLE_ROUND_BYTES;
+    return !lane->ended && lane->readable >= CRACKLE_ROUND_BYTES &&
+           lane->bit / 8 <= lane->readable - CRACKLE_ROUND_BYTES;
 }
 
 /* Read 32 codepoints of each lane at a time, until some lane has no more. */
@@ -153,7 +172,7 @@ CRACKLE_INLINE void run_lanes(const struct crackle_stream *stream,
     const unsigned to_context = 64u - 2u * stream->header.markov_order;
     const unsigned codes = table == CRACKLE_BY_PAIR ? 2 : 1;
     uint64_t history[CRACKLE_LANES], window[CRACKLE_LANES];
-    uint64_t first[CRACKLE_LANES];
+    uint64_t before[CRACKLE_LANES], bit[CRACKLE_LANES];
     for (unsigned l = 0; l < n; l++)
         history[l] = lanes[l].history;
     for (;;) {
@@ -162,15 +181,17 @@ CRACKLE_INLINE void run_lanes(const struct crackle_stream *stream,
             all &= has_round(&lanes[l]);
         if (!all)
             break;
-        for (unsigned l = 0; l < n; l++)
-            first[l] = history[l] >> 62;
+        for (unsigned l = 0; l < n; l++) {
+            before[l] = history[l];
+            bit[l] = lanes[l].bit;
+        }
         for (unsigned half = 0; half < 2; half++) {
             /* Of at least 57 bits at most 48 are used. A 1 above them is
              * shifted with them and tells how many. */
             for (unsigned l = 0; l < n; l++)
-                window[l] = crackle_load64(lanes[l].data + lanes[l].bit / 8) >>
-                                lanes[l].bit % 8 |
-                            (uint64_t)1 << 63;
+                window[l] =
+                    crackle_load64(lanes[l].data + bit[l] / 8) >> bit[l] % 8 |
+                    (uint64_t)1 << 63;
             for (unsigned i = 0; i < 16; i += codes)
                 for (unsigned l = 0; l < n; l++) {
                     unsigned found = look_up(stream, table,
@@ -181,10 +202,18 @@ CRACKLE_INLINE void run_lanes(const struct crackle_stream *stream,
                     window[l] >>= found >> 2 * codes;
                 }
             for (unsigned l = 0; l < n; l++)
-                lanes[l].bit += crackle_clz64(window[l]);
+                bit[l] += crackle_clz64(window[l]);
         }
-        for (unsigned l = 0; l < n; l++)
-            *lanes[l].words++ = history[l] << 2 | first[l];
+        for (unsigned l = 0; l < n; l++) {
+            if (CRACKLE_UNLIKELY(bit[l] + CRACKLE_LAST_BITS >
+                                 lanes[l].total)) {
+                lanes[l].ended = true;
+                history[l] = before[l];
+            } else {
+                lanes[l].bit = bit[l];
+                *lanes[l].words++ = history[l] << 2 | before[l] >> 62;
+            }
+        }
     }
     for (unsigned l = 0; l < n; l++)
         lanes[l].history = history[l];
@@ -239,14 +268,14 @@ static void finish(const struct crackle_stream *stream,
     const unsigned to_context = 64u - 2u * stream->header.markov_order;
     const enum table table = stream->steps ? CRACKLE_BY_STEP
                                            : CRACKLE_BY_NUMBER;
-    const uint64_t total = (uint64_t)lane->size * 8;
+    const uint64_t total = lane->total;
     uint64_t history = lane->history, bit = lane->bit;
     uint64_t *words = lane->words, word = history >> 62;
     uint64_t count = 1;
     uint64_t padding = 0; /* codepoints of one bit at the end so far */
     while (bit < total) {
         uint64_t window = 0;
-        size_t at = (size_t)(bit / 8), n = lane->size - at;
+        size_t at = (size_t)(bit / 8), n = (size_t)(total / 8) - at;
         for (size_t i = 0; i < (n < 8 ? n : 8); i++)
             window |= (uint64_t)lane->data[at + i] << (8 * i);
         window >>= bit % 8;
@@ -307,7 +336,10 @@ static int batch_read(const struct crackle_stream *stream,
             code.moves_bytes == 0)
             continue;
         lanes[n].data = code.moves;
-        lanes[n].size = code.moves_bytes;
+        lanes[n].readable =
+            (size_t)(stream->data + stream->size - code.moves);
+        lanes[n].total = (uint64_t)code.moves_bytes * 8;
+        lanes[n].ended = false;
         lanes[n].bit = 2;
         lanes[n].history = (uint64_t)code.moves[0] << 62;
         lanes[n].number = (uint8_t)n;
@@ -321,7 +353,7 @@ static int batch_read(const struct crackle_stream *stream,
         return CRACKLE_NO_MEMORY;
     for (unsigned l = 0; l < n; l++) {
         ahead->slices[l].words = lanes[l].words = words;
-        words += words_room(lanes[l].size);
+        words += words_room((size_t)(lanes[l].total / 8));
     }
     ahead->count = n;
     run_all(stream, lanes, n);
