@@ -55,6 +55,7 @@ _Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
 #define CRACKLE_V0_HEADER_BYTES 24
 #define CRACKLE_V1_HEADER_BYTES 29
 #define CRACKLE_GRID_LOG2 31
+#define CRACKLE_MAX_ORDER 15 /* of a Markov model: 4 bits of the header */
 
 /* ---- errors ---- */
 

@@ -10,8 +10,9 @@
 
 #include <stdlib.h>
 
-/* Up to this order statistics are counted in a table; above it the contexts
- * that occur are sorted, as there may be a thousand million others. */
+/* Up to this order, and above it where contexts are no more than codepoints,
+ * statistics are counted in a table; else the contexts that occur are sorted,
+ * as there may be a thousand million others. */
 #define CRACKLE_TABLE_ORDER 10
 
 /* Up to this order two tables are counted in by turns, so that a count need
@@ -174,6 +175,15 @@ static void model_from_counts(struct crackle_markov *markov,
     }
 }
 
+static uint64_t codes_in_all(const struct crackle_packed *slices,
+                             size_t count)
+{
+    uint64_t total = 0;
+    for (size_t s = 0; s < count; s++)
+        total += slices[s].num_codes;
+    return total;
+}
+
 /* The model from statistics of those contexts only that occur. */
 static int model_from_sorted(struct crackle_markov *markov,
                              const struct crackle_packed *slices, size_t count)
@@ -188,10 +198,9 @@ static int model_from_sorted(struct crackle_markov *markov,
     for (size_t c = 0; c < contexts; c += 8)
         memcpy(markov->model + c / 8 * 5, eight, 5);
 
-    uint64_t total = 0;
-    for (size_t s = 0; s < count; s++)
-        total += slices[s].num_codes;
-    struct crackle_item *items = malloc(2 * total * sizeof *items + 1);
+    const uint64_t total = codes_in_all(slices, count);
+    struct crackle_item *items =
+        total < SIZE_MAX / 64 ? malloc(2 * total * sizeof *items + 1) : NULL;
     if (!items)
         return CRACKLE_NO_MEMORY;
     size_t n = 0;
@@ -226,12 +235,12 @@ static int model_make(struct crackle_markov *markov,
                       const struct crackle_packed *slices, size_t count,
                       unsigned order)
 {
-    crackle_markov_free(markov);
     markov->order = order;
     markov->model = malloc((size_t)crackle_model_bytes(order));
     if (!markov->model)
         return CRACKLE_NO_MEMORY;
-    if (order > CRACKLE_TABLE_ORDER)
+    if (order > CRACKLE_TABLE_ORDER &&
+        codes_in_all(slices, count) >> 2 * order == 0)
         return model_from_sorted(markov, slices, count);
     const size_t size = (size_t)4 << 2 * order;
     const bool two = order <= CRACKLE_TWO_TABLES_ORDER;
@@ -327,6 +336,161 @@ uint64_t crackle_markov_write(const struct crackle_markov *markov,
                            : write_slice(markov, slice, out, false);
 }
 
+/* The bytes a slice takes, as write_slice would write it. */
+static uint64_t measure_slice(const struct crackle_markov *markov,
+                              const struct crackle_packed *slice)
+{
+    const unsigned order = markov->order;
+    const uint64_t mask = seen_mask(order);
+    const bool table = markov->symbols != NULL;
+    uint64_t bits = 0;
+    CRACKLE_FOR_CODES(
+        slice, codes,
+        for (unsigned j = 0; j < 16; j++)
+            bits += symbol_of(markov, CRACKLE_SEEN(codes, j, order), table) >>
+                    3;
+        , for (unsigned j = 0; j < rest; j++)
+            bits += symbol_of(markov, CRACKLE_SEEN(codes, j, order), table) >>
+                    3;)
+    if (slice->num_codes) {
+        /* The first one stands in context 0, but is written plainly. */
+        uint64_t seen = (uint64_t)(slice->data[0] & 3) << 2 * order;
+        bits = bits + 2 - (symbol_of(markov, seen, table) >> 3);
+    }
+    return (bits + 7) / 8;
+}
+
+/* ---- choosing an order ---- */
+
+/* What is known of the bytes that models and moves take together. */
+struct choice {
+    const struct crackle_packed *slices;
+    size_t count;
+    uint64_t codes;    /* in all slices */
+    uint64_t begun;    /* slices with any */
+    uint64_t first[4]; /* how many begin with each codepoint */
+    uint64_t shortest; /* moves, if all codepoints but the first took a bit */
+    uint64_t low[CRACKLE_MAX_ORDER + 1];  /* by order: at least so many */
+    uint64_t high[CRACKLE_MAX_ORDER + 1]; /* at most */
+    uint64_t best;     /* the smallest of 'high' */
+};
+
+/* The highest order that may take fewer bytes than the best. */
+static unsigned highest_order(const struct choice *choice)
+{
+    unsigned order = 0;
+    while (order < CRACKLE_MAX_ORDER &&
+           crackle_model_bytes(order + 1) + choice->shortest < choice->best)
+        order++;
+    return order;
+}
+
+/* The bits of all moves in an order, from its counts. */
+static uint64_t count_bits(const struct choice *choice, unsigned order,
+                           const uint32_t *counts)
+{
+    const size_t n = (size_t)1 << 2 * order;
+    const uint32_t *n0 = counts, *n1 = n0 + n, *n2 = n1 + n, *n3 = n2 + n;
+    uint64_t saved = 0; /* of 3 bits each */
+    for (size_t c = 0; c < n; c++) {
+        uint32_t a = n0[c] > n1[c] ? n0[c] : n1[c];
+        uint32_t b = n0[c] > n1[c] ? n1[c] : n0[c];
+        uint32_t d = n2[c] > n3[c] ? n2[c] : n3[c];
+        uint32_t e = n2[c] > n3[c] ? n3[c] : n2[c];
+        uint32_t most = a > d ? a : d, other = a > d ? d : a;
+        uint32_t lower = b > e ? b : e;
+        saved += 2 * (uint64_t)most + (other > lower ? other : lower);
+    }
+    uint64_t bits = 3 * choice->codes - saved;
+    uint8_t p = rank_order(n0[0], n1[0], n2[0], n3[0]);
+    for (unsigned rank = 0; rank < 4; rank++)
+        bits += choice->first[p >> 2 * rank & 3] *
+                (2 - (uint64_t)(symbols[rank] >> 3));
+    return bits;
+}
+
+/* Gather the statistics of order 'from' and bound the bytes of the orders
+ * down to 'to'. */
+static int bound_orders(struct choice *choice, unsigned from, unsigned to)
+{
+    uint32_t *counts = malloc(((size_t)4 << 2 * from) * sizeof *counts);
+    if (!counts)
+        return CRACKLE_NO_MEMORY;
+    gather(choice->slices, choice->count, from, counts, NULL);
+    for (unsigned order = from; order >= to; order--) {
+        if (order < from)
+            fold(counts, order + 1);
+        uint64_t bits = count_bits(choice, order, counts);
+        uint64_t model = crackle_model_bytes(order);
+        /* Each slice is filled up to a whole byte. */
+        choice->low[order] = model + (bits + 7) / 8;
+        choice->high[order] = model + (bits + 7 * choice->begun) / 8;
+        if (choice->high[order] < choice->best)
+            choice->best = choice->high[order];
+    }
+    free(counts);
+    return CRACKLE_OK;
+}
+
+/* The model of the order that takes the fewest bytes, the lowest of several.
+ * The statistics of an order hold those of all lower ones, so the sum of bits
+ * is known for each; only orders that are so close that it depends on how
+ * slices fill their last bytes are measured. */
+static int best_make(struct crackle_markov *markov,
+                     const struct crackle_packed *slices, size_t count)
+{
+    struct choice choice = {.slices = slices, .count = count};
+    for (size_t s = 0; s < count; s++) {
+        if (slices[s].num_codes == 0)
+            continue;
+        choice.begun++;
+        choice.codes += slices[s].num_codes;
+        choice.first[slices[s].data[0] & 3]++;
+        choice.shortest += (slices[s].num_codes + 8) / 8;
+        choice.best += (slices[s].num_codes + 3) / 4;
+    }
+    choice.low[0] = choice.high[0] = choice.best;
+    unsigned highest = highest_order(&choice), known = 0;
+    if (highest > CRACKLE_FIRST_ORDER)
+        highest = CRACKLE_FIRST_ORDER;
+    while (highest > known) {
+        int status = bound_orders(&choice, highest, known + 1);
+        if (status)
+            return status;
+        known = highest;
+        highest = highest_order(&choice);
+    }
+
+    unsigned candidates = 0;
+    for (unsigned order = 0; order <= known; order++)
+        candidates += choice.low[order] <= choice.best;
+    uint64_t least = UINT64_MAX;
+    for (unsigned order = 0; order <= known; order++) {
+        if (choice.low[order] > choice.best)
+            continue;
+        struct crackle_markov next = {0, NULL, NULL};
+        uint64_t bytes = choice.low[0];
+        if (order) {
+            int status = model_make(&next, slices, count, order);
+            if (status) {
+                crackle_markov_free(&next);
+                return status;
+            }
+            bytes = crackle_model_bytes(order);
+            for (size_t s = 0; s < count && candidates > 1; s++)
+                bytes += measure_slice(&next, &slices[s]);
+        }
+        if (bytes < least) {
+            least = bytes;
+            crackle_markov_free(markov);
+            *markov = next;
+        } else {
+            crackle_markov_free(&next);
+        }
+    }
+    return CRACKLE_OK;
+}
+
 int crackle_markov_make(struct crackle_markov *markov,
                         const struct crackle_packed *slices, size_t count,
                         unsigned order)
@@ -334,5 +498,7 @@ int crackle_markov_make(struct crackle_markov *markov,
     *markov = (struct crackle_markov){0, NULL, NULL};
     if (order == 0)
         return CRACKLE_OK;
+    if (order == CRACKLE_MARKOV_AUTO)
+        return best_make(markov, slices, count);
     return model_make(markov, slices, count, order);
 }
