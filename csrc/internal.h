@@ -459,6 +459,7 @@ struct crackle_markov {
     uint8_t *model;   /* crackle_model_bytes(order), as the stream has it */
     uint8_t *symbols; /* what each codepoint in each context is written as;
                          NULL for orders whose table would be too large */
+    uint16_t *pairs;  /* the same for two at a time, or NULL */
 };
 /* Make the model of 'order' from the statistics of 'count' slices, or with
  * CRACKLE_MARKOV_AUTO that of the order that takes the fewest bytes. To be

@@ -270,7 +270,7 @@ int crackle_join(const struct crackle_params *params,
 
     struct label_table table = {NULL, 0, NULL, 0};
     struct slice_list list = {NULL, NULL, NULL};
-    struct crackle_markov markov = {0, NULL, NULL};
+    struct crackle_markov markov = {0, NULL, NULL, NULL};
     int status = label_table_make(params, parts, count, &table);
     if (!status)
         status = slice_list_make(parts, count, params->sz, &list);

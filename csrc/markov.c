@@ -19,6 +19,11 @@
  * not wait for the one before when moves repeat. */
 #define CRACKLE_TWO_TABLES_ORDER 5
 
+/* Up to this order codepoints are written two at a time, if there are this
+ * many times as many as entries in the table for that. */
+#define CRACKLE_PAIRS_ORDER 6
+#define CRACKLE_PAIRS_WORTH 4
+
 /* The first statistics that an order is chosen by: of a table that fits the
  * nearest cache. They tell how far it may pay to go. */
 #define CRACKLE_FIRST_ORDER 5
@@ -230,6 +235,24 @@ static int model_from_sorted(struct crackle_markov *markov,
     return CRACKLE_OK;
 }
 
+/* What two codepoints are written as, by both and the context of the first:
+ * 6 bits, and above them how many of them count. */
+static int pairs_make(struct crackle_markov *markov)
+{
+    const size_t size = (size_t)16 << 2 * markov->order, mask = size / 4 - 1;
+    markov->pairs = malloc(size * sizeof *markov->pairs);
+    if (!markov->pairs)
+        return CRACKLE_NO_MEMORY;
+    for (size_t i = 0; i < size; i++) {
+        unsigned one = markov->symbols[i & mask];
+        unsigned two = markov->symbols[i >> 2];
+        unsigned used = one >> 3;
+        markov->pairs[i] = (uint16_t)((one & 7) | (two & 7) << used |
+                                      (used + (two >> 3)) << 6);
+    }
+    return CRACKLE_OK;
+}
+
 /* The model of one order, 1 to 15. */
 static int model_make(struct crackle_markov *markov,
                       const struct crackle_packed *slices, size_t count,
@@ -239,8 +262,8 @@ static int model_make(struct crackle_markov *markov,
     markov->model = malloc((size_t)crackle_model_bytes(order));
     if (!markov->model)
         return CRACKLE_NO_MEMORY;
-    if (order > CRACKLE_TABLE_ORDER &&
-        codes_in_all(slices, count) >> 2 * order == 0)
+    const uint64_t codes = codes_in_all(slices, count);
+    if (order > CRACKLE_TABLE_ORDER && codes >> 2 * order == 0)
         return model_from_sorted(markov, slices, count);
     const size_t size = (size_t)4 << 2 * order;
     const bool two = order <= CRACKLE_TWO_TABLES_ORDER;
@@ -253,6 +276,9 @@ static int model_make(struct crackle_markov *markov,
     gather(slices, count, order, counts, two ? counts + size : NULL);
     model_from_counts(markov, counts);
     free(counts);
+    if (order <= CRACKLE_PAIRS_ORDER &&
+        codes / CRACKLE_PAIRS_WORTH >= 4 * size)
+        return pairs_make(markov);
     return CRACKLE_OK;
 }
 
@@ -260,7 +286,8 @@ void crackle_markov_free(struct crackle_markov *markov)
 {
     free(markov->model);
     free(markov->symbols);
-    *markov = (struct crackle_markov){0, NULL, NULL};
+    free(markov->pairs);
+    *markov = (struct crackle_markov){0, NULL, NULL, NULL};
 }
 
 /* ---- writing ---- */
@@ -281,59 +308,60 @@ CRACKLE_INLINE unsigned symbol_of(const struct crackle_markov *markov,
     return symbols[rank];
 }
 
+/* Which table the symbols are in, if any. */
+enum table { CRACKLE_NO_TABLE, CRACKLE_BY_ONE, CRACKLE_BY_TWO };
+
 CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
                                     const struct crackle_packed *slice,
-                                    uint8_t *out, bool table)
+                                    uint8_t *out, const enum table table)
 {
     const unsigned order = markov->order;
-    const uint64_t mask = seen_mask(order);
+    const uint64_t mask = seen_mask(order), mask_two = seen_mask(order + 1);
     uint8_t *begin = out;
-    uint64_t bits = 0;
+    uint64_t codes = 0, bits = 0;
     unsigned have = 0;
-#define CRACKLE_PUT(codes, j)                                                 \
-    {                                                                         \
-        unsigned symbol =                                                     \
-            symbol_of(markov, CRACKLE_SEEN(codes, j, order), table);          \
-        bits |= (uint64_t)(symbol & 7) << have;                               \
-        have += symbol >> 3;                                                  \
-    }
-    /* At most 7 bits from before, and 48 new ones. */
-#define CRACKLE_FLUSH                                                         \
-    {                                                                         \
-        crackle_store64(out, bits);                                           \
-        out += have / 8;                                                      \
-        bits >>= have & ~7u;                                                  \
-        have %= 8;                                                            \
-    }
-    CRACKLE_FOR_CODES(
-        slice, codes,
-        if (CRACKLE_LIKELY(i)) {
-            for (unsigned j = 0; j < 16; j++)
-                CRACKLE_PUT(codes, j)
+    for (uint64_t i = 0; i < slice->num_codes; i += 16) {
+        const uint64_t left = slice->num_codes - i;
+        codes = codes >> 32 | codes_at(slice, i) << 32;
+        if (table == CRACKLE_BY_TWO && CRACKLE_LIKELY(i && left >= 16)) {
+            for (unsigned j = 0; j < 16; j += 2) {
+                unsigned two = markov->pairs[codes >> (32 - 2 * order + 2 * j) &
+                                             mask_two];
+                bits |= (uint64_t)(two & 63) << have;
+                have += two >> 6;
+            }
         } else {
-            bits = codes >> 32 & 3; /* the slice's first is written plainly */
-            have = 2;
-            for (unsigned j = 1; j < 16; j++)
-                CRACKLE_PUT(codes, j)
-        } CRACKLE_FLUSH,
-        unsigned first = 0;
-        if (i == 0) {
-            bits = codes >> 32 & 3;
-            have = 2;
-            first = 1;
-        } for (unsigned j = first; j < rest; j++) CRACKLE_PUT(codes, j)
-            CRACKLE_FLUSH)
-    if (have) {
-        *out++ = (uint8_t)bits;
+            unsigned j = 0, end = left < 16 ? (unsigned)left : 16;
+            if (i == 0) { /* the slice's first is written plainly */
+                bits = codes >> 32 & 3;
+                have = 2;
+                j = 1;
+            }
+            for (; j < end; j++) {
+                unsigned symbol =
+                    symbol_of(markov, CRACKLE_SEEN(codes, j, order),
+                              table != CRACKLE_NO_TABLE);
+                bits |= (uint64_t)(symbol & 7) << have;
+                have += symbol >> 3;
+            }
+        }
+        /* At most 7 bits from before, and 48 new ones. */
+        crackle_store64(out, bits);
+        out += have / 8;
+        bits >>= have & ~7u;
+        have %= 8;
     }
-    return (uint64_t)(out - begin);
+    return (uint64_t)(out - begin) + (have > 0);
 }
 
 uint64_t crackle_markov_write(const struct crackle_markov *markov,
                               const struct crackle_packed *slice, uint8_t *out)
 {
-    return markov->symbols ? write_slice(markov, slice, out, true)
-                           : write_slice(markov, slice, out, false);
+    if (markov->pairs)
+        return write_slice(markov, slice, out, CRACKLE_BY_TWO);
+    if (markov->symbols)
+        return write_slice(markov, slice, out, CRACKLE_BY_ONE);
+    return write_slice(markov, slice, out, CRACKLE_NO_TABLE);
 }
 
 /* The bytes a slice takes, as write_slice would write it. */
@@ -468,7 +496,7 @@ static int best_make(struct crackle_markov *markov,
     for (unsigned order = 0; order <= known; order++) {
         if (choice.low[order] > choice.best)
             continue;
-        struct crackle_markov next = {0, NULL, NULL};
+        struct crackle_markov next = {0, NULL, NULL, NULL};
         uint64_t bytes = choice.low[0];
         if (order) {
             int status = model_make(&next, slices, count, order);
@@ -495,7 +523,7 @@ int crackle_markov_make(struct crackle_markov *markov,
                         const struct crackle_packed *slices, size_t count,
                         unsigned order)
 {
-    *markov = (struct crackle_markov){0, NULL, NULL};
+    *markov = (struct crackle_markov){0, NULL, NULL, NULL};
     if (order == 0)
         return CRACKLE_OK;
     if (order == CRACKLE_MARKOV_AUTO)
