@@ -217,7 +217,7 @@ int crackle_check_slices(const struct crackle_stream *stream,
 /*
  * As 'markov_order': crackle_join takes the order that makes this volume's
  * stream the smallest, the lowest of several. It finds it from statistics of
- * the moves, whose table takes at most 4 bytes a move.
+ * the moves, whose tables take at most 20 bytes a move.
  */
 enum { CRACKLE_MARKOV_AUTO = 255 };
 

@@ -15,14 +15,11 @@
  * as there may be a thousand million others. */
 #define CRACKLE_TABLE_ORDER 10
 
-/* Up to this order two tables are counted in by turns, so that a count need
- * not wait for the one before when moves repeat. */
-#define CRACKLE_TWO_TABLES_ORDER 5
-
-/* Up to this order codepoints are written two at a time, if there are this
- * many times as many as entries in the table for that. */
+/* Up to this order codepoints are counted and written two at a time, if they
+ * are this many times as many as entries in the table for one. */
 #define CRACKLE_PAIRS_ORDER 6
-#define CRACKLE_PAIRS_WORTH 4
+#define CRACKLE_PAIRS_COUNT 1
+#define CRACKLE_PAIRS_WRITE 16
 
 /* The first statistics that an order is chosen by: of a table that fits the
  * nearest cache. They tell how far it may pay to go. */
@@ -72,29 +69,48 @@ CRACKLE_INLINE uint64_t seen_mask(unsigned order)
 
 /* ---- statistics ---- */
 
-/* How often each codepoint stands in each context, to counts[4^(order+1)],
- * which need not be cleared; with 'spare' not NULL that is counted in too. */
-static void gather(const struct crackle_packed *slices, size_t count,
-                   unsigned order, uint32_t *counts, uint32_t *spare)
+static uint64_t codes_in_all(const struct crackle_packed *slices,
+                             size_t count)
 {
-    const uint64_t mask = seen_mask(order);
+    uint64_t total = 0;
+    for (size_t s = 0; s < count; s++)
+        total += slices[s].num_codes;
+    return total;
+}
+
+/* How often each codepoint stands in each context: 4^(order+1) counts, to be
+ * freed, or NULL. */
+static uint32_t *gather(const struct crackle_packed *slices, size_t count,
+                        unsigned order)
+{
+    const uint64_t mask = seen_mask(order), mask_two = seen_mask(order + 1);
     const size_t size = (size_t)mask + 1;
-    memset(counts, 0, size * sizeof *counts);
-    if (spare)
-        memset(spare, 0, size * sizeof *spare);
-    uint32_t *odd = spare ? spare : counts;
+    const bool two =
+        order <= CRACKLE_PAIRS_ORDER &&
+        codes_in_all(slices, count) / CRACKLE_PAIRS_COUNT >= size;
+    uint32_t *counts = calloc((two ? 5 : 1) * size, sizeof *counts);
+    if (!counts)
+        return NULL;
+    uint32_t *pairs = counts + size;
     for (size_t s = 0; s < count; s++)
         CRACKLE_FOR_CODES(
             &slices[s], codes,
-            for (unsigned j = 0; j < 16; j += 2) {
-                counts[CRACKLE_SEEN(codes, j, order)]++;
-                odd[CRACKLE_SEEN(codes, j + 1, order)]++;
+            if (two) {
+                for (unsigned j = 0; j < 16; j += 2)
+                    pairs[codes >> (32 - 2 * order + 2 * j) & mask_two]++;
+            } else {
+                for (unsigned j = 0; j < 16; j++)
+                    counts[CRACKLE_SEEN(codes, j, order)]++;
             },
             for (unsigned j = 0; j < rest; j++)
                 counts[CRACKLE_SEEN(codes, j, order)]++;)
-    if (spare)
+    /* Of a pair the first codepoint is the lower, its context's oldest the
+     * lowest. */
+    if (two)
         for (size_t i = 0; i < size; i++)
-            counts[i] += spare[i];
+            for (size_t k = 0; k < 4; k++)
+                counts[i] += pairs[k * size + i] + pairs[4 * i + k];
+    return counts;
 }
 
 /* From the counts of an order to those of the one below, in place. */
@@ -180,15 +196,6 @@ static void model_from_counts(struct crackle_markov *markov,
     }
 }
 
-static uint64_t codes_in_all(const struct crackle_packed *slices,
-                             size_t count)
-{
-    uint64_t total = 0;
-    for (size_t s = 0; s < count; s++)
-        total += slices[s].num_codes;
-    return total;
-}
-
 /* The model from statistics of those contexts only that occur. */
 static int model_from_sorted(struct crackle_markov *markov,
                              const struct crackle_packed *slices, size_t count)
@@ -266,18 +273,16 @@ static int model_make(struct crackle_markov *markov,
     if (order > CRACKLE_TABLE_ORDER && codes >> 2 * order == 0)
         return model_from_sorted(markov, slices, count);
     const size_t size = (size_t)4 << 2 * order;
-    const bool two = order <= CRACKLE_TWO_TABLES_ORDER;
-    uint32_t *counts = malloc((two ? 2 : 1) * size * sizeof *counts);
+    uint32_t *counts = gather(slices, count, order);
     markov->symbols = malloc(size);
     if (!counts || !markov->symbols) {
         free(counts);
         return CRACKLE_NO_MEMORY;
     }
-    gather(slices, count, order, counts, two ? counts + size : NULL);
     model_from_counts(markov, counts);
     free(counts);
     if (order <= CRACKLE_PAIRS_ORDER &&
-        codes / CRACKLE_PAIRS_WORTH >= 4 * size)
+        codes / CRACKLE_PAIRS_WRITE >= size)
         return pairs_make(markov);
     return CRACKLE_OK;
 }
@@ -441,10 +446,9 @@ static uint64_t count_bits(const struct choice *choice, unsigned order,
  * down to 'to'. */
 static int bound_orders(struct choice *choice, unsigned from, unsigned to)
 {
-    uint32_t *counts = malloc(((size_t)4 << 2 * from) * sizeof *counts);
+    uint32_t *counts = gather(choice->slices, choice->count, from);
     if (!counts)
         return CRACKLE_NO_MEMORY;
-    gather(choice->slices, choice->count, from, counts, NULL);
     for (unsigned order = from; order >= to; order--) {
         if (order < from)
             fold(counts, order + 1);
