@@ -41,31 +41,31 @@ CRACKLE_INLINE uint64_t codes_at(const struct crackle_packed *slice,
     return codes;
 }
 
-/* Every codepoint of 'slice' in turn, 16 with those before them in 'name':
- * FULL where all 16 are there, else TAIL with 'rest' of them. A codepoint j
- * and its context are SEEN(name, j, order). */
-#define CRACKLE_SEEN(codes, j, order)                                         \
-    ((codes) >> (32 - 2 * (order) + 2 * (j)) & mask)
-#define CRACKLE_FOR_CODES(slice, name, FULL, TAIL)                            \
-    {                                                                         \
-        uint64_t name = 0;                                                    \
-        for (uint64_t i = 0; i < (slice)->num_codes; i += 16) {               \
-            name = name >> 32 | codes_at((slice), i) << 32;                   \
-            const unsigned rest = (slice)->num_codes - i >= 16                \
-                                      ? 16                                    \
-                                      : (unsigned)((slice)->num_codes - i);   \
-            if (CRACKLE_LIKELY(rest == 16)) {                                 \
-                FULL                                                          \
-            } else {                                                          \
-                TAIL                                                          \
-            }                                                                 \
-        }                                                                     \
-    }
-
 CRACKLE_INLINE uint64_t seen_mask(unsigned order)
 {
     return ((uint64_t)1 << 2 * (order + 1)) - 1;
 }
+
+/* Codepoint j of 16 in the upper half of 'codes', with the 'count' - 1 before
+ * it, 'mask' having 2 * count bits. */
+CRACKLE_INLINE uint64_t seen_at(uint64_t codes, unsigned j, unsigned count,
+                                uint64_t mask)
+{
+    return codes >> (34 - 2 * count + 2 * j) & mask;
+}
+
+/* Every codepoint of 'slice' with its context, as 'seen', to BODY. */
+#define CRACKLE_FOR_SEEN(slice, order, BODY)                                  \
+    {                                                                         \
+        uint64_t codes = 0;                                                   \
+        for (uint64_t i = 0; i < (slice)->num_codes; i++) {                   \
+            if (i % 16 == 0)                                                  \
+                codes = codes >> 32 | codes_at((slice), i) << 32;             \
+            uint64_t seen = seen_at(codes, (unsigned)(i % 16), (order) + 1,   \
+                                    seen_mask(order));                        \
+            BODY;                                                             \
+        }                                                                     \
+    }
 
 /* ---- statistics ---- */
 
@@ -92,18 +92,22 @@ static uint32_t *gather(const struct crackle_packed *slices, size_t count,
     if (!counts)
         return NULL;
     uint32_t *pairs = counts + size;
-    for (size_t s = 0; s < count; s++)
-        CRACKLE_FOR_CODES(
-            &slices[s], codes,
-            if (two) {
-                for (unsigned j = 0; j < 16; j += 2)
-                    pairs[codes >> (32 - 2 * order + 2 * j) & mask_two]++;
-            } else {
+    for (size_t s = 0; s < count; s++) {
+        uint64_t codes = 0;
+        for (uint64_t i = 0; i < slices[s].num_codes; i += 16) {
+            const uint64_t left = slices[s].num_codes - i;
+            codes = codes >> 32 | codes_at(&slices[s], i) << 32;
+            if (left < 16)
+                for (unsigned j = 0; j < left; j++)
+                    counts[seen_at(codes, j, order + 1, mask)]++;
+            else if (two)
+                for (unsigned j = 1; j < 16; j += 2)
+                    pairs[seen_at(codes, j, order + 2, mask_two)]++;
+            else
                 for (unsigned j = 0; j < 16; j++)
-                    counts[CRACKLE_SEEN(codes, j, order)]++;
-            },
-            for (unsigned j = 0; j < rest; j++)
-                counts[CRACKLE_SEEN(codes, j, order)]++;)
+                    counts[seen_at(codes, j, order + 1, mask)]++;
+        }
+    }
     /* Of a pair the first codepoint is the lower, its context's oldest the
      * lowest. */
     if (two)
@@ -201,7 +205,6 @@ static int model_from_sorted(struct crackle_markov *markov,
                              const struct crackle_packed *slices, size_t count)
 {
     const unsigned order = markov->order;
-    const uint64_t mask = seen_mask(order);
     const uint64_t contexts = (uint64_t)1 << 2 * order;
     uint8_t number[64], eight[5] = {0, 0, 0, 0, 0};
     number_permutations(number);
@@ -217,18 +220,10 @@ static int model_from_sorted(struct crackle_markov *markov,
         return CRACKLE_NO_MEMORY;
     size_t n = 0;
     for (size_t s = 0; s < count; s++)
-        CRACKLE_FOR_CODES(
-            &slices[s], codes,
-            for (unsigned j = 0; j < 16; j++) {
-                uint64_t seen = CRACKLE_SEEN(codes, j, order);
-                items[n].value = (uint32_t)(seen >> 2 * order);
-                items[n++].key = seen & (contexts - 1);
-            },
-            for (unsigned j = 0; j < rest; j++) {
-                uint64_t seen = CRACKLE_SEEN(codes, j, order);
-                items[n].value = (uint32_t)(seen >> 2 * order);
-                items[n++].key = seen & (contexts - 1);
-            })
+        CRACKLE_FOR_SEEN(&slices[s], order, {
+            items[n].value = (uint32_t)(seen >> 2 * order);
+            items[n++].key = seen & (contexts - 1);
+        })
     crackle_sort(items, items + n, n);
     for (size_t i = 0; i < n;) {
         uint64_t context = items[i].key;
@@ -329,9 +324,9 @@ CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
         const uint64_t left = slice->num_codes - i;
         codes = codes >> 32 | codes_at(slice, i) << 32;
         if (table == CRACKLE_BY_TWO && CRACKLE_LIKELY(i && left >= 16)) {
-            for (unsigned j = 0; j < 16; j += 2) {
-                unsigned two = markov->pairs[codes >> (32 - 2 * order + 2 * j) &
-                                             mask_two];
+            for (unsigned j = 1; j < 16; j += 2) {
+                unsigned two =
+                    markov->pairs[seen_at(codes, j, order + 2, mask_two)];
                 bits |= (uint64_t)(two & 63) << have;
                 have += two >> 6;
             }
@@ -344,7 +339,7 @@ CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
             }
             for (; j < end; j++) {
                 unsigned symbol =
-                    symbol_of(markov, CRACKLE_SEEN(codes, j, order),
+                    symbol_of(markov, seen_at(codes, j, order + 1, mask),
                               table != CRACKLE_NO_TABLE);
                 bits |= (uint64_t)(symbol & 7) << have;
                 have += symbol >> 3;
@@ -374,17 +369,9 @@ static uint64_t measure_slice(const struct crackle_markov *markov,
                               const struct crackle_packed *slice)
 {
     const unsigned order = markov->order;
-    const uint64_t mask = seen_mask(order);
     const bool table = markov->symbols != NULL;
     uint64_t bits = 0;
-    CRACKLE_FOR_CODES(
-        slice, codes,
-        for (unsigned j = 0; j < 16; j++)
-            bits += symbol_of(markov, CRACKLE_SEEN(codes, j, order), table) >>
-                    3;
-        , for (unsigned j = 0; j < rest; j++)
-            bits += symbol_of(markov, CRACKLE_SEEN(codes, j, order), table) >>
-                    3;)
+    CRACKLE_FOR_SEEN(slice, order, bits += symbol_of(markov, seen, table) >> 3)
     if (slice->num_codes) {
         /* The first one stands in context 0, but is written plainly. */
         uint64_t seen = (uint64_t)(slice->data[0] & 3) << 2 * order;
