@@ -201,7 +201,7 @@ struct crackle_stream {
     unsigned key_width;
     const uint8_t *model; /* packed Markov model */
     uint8_t *numbers, *steps, *pairs; /* unpacked: see markov_read.c */
-    uint8_t step[24][8];              /* what the next bits say, by rank order */
+    uint8_t step[24][8]; /* what the next bits say, by rank order */
     const uint8_t *component_crcs; /* version 1: u32 per slice */
     uint64_t *crack_offset;        /* sz + 1: where each crack code starts */
     uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
@@ -318,12 +318,12 @@ struct crackle_ranks {
 };
 
 /* Slices that were read ahead of their turn, and which may be. */
-#define CRACKLE_LANES 4
+#define CRACKLE_AHEAD 8
 struct crackle_ahead {
     uint32_t begin, end;
     const uint8_t *wanted;
     uint32_t count;
-    struct crackle_ranks slices[CRACKLE_LANES];
+    struct crackle_ranks slices[CRACKLE_AHEAD];
     struct crackle_buffer words;
 };
 

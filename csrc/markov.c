@@ -15,11 +15,11 @@
  * as there may be a thousand million others. */
 #define CRACKLE_TABLE_ORDER 10
 
-/* Up to this order codepoints are counted and written two at a time, if they
- * are this many times as many as entries in the table for one. */
+/* Up to this order codepoints are counted two at a time, if they are as many
+ * as entries in the table for one, and written so if they are this many times
+ * as many: what the larger tables then gain is more than they cost. */
 #define CRACKLE_PAIRS_ORDER 6
-#define CRACKLE_PAIRS_COUNT 1
-#define CRACKLE_PAIRS_WRITE 16
+#define CRACKLE_PAIRS_WORTH 16
 
 /* The first statistics that an order is chosen by: of a table that fits the
  * nearest cache. They tell how far it may pay to go. */
@@ -85,9 +85,8 @@ static uint32_t *gather(const struct crackle_packed *slices, size_t count,
 {
     const uint64_t mask = seen_mask(order), mask_two = seen_mask(order + 1);
     const size_t size = (size_t)mask + 1;
-    const bool two =
-        order <= CRACKLE_PAIRS_ORDER &&
-        codes_in_all(slices, count) / CRACKLE_PAIRS_COUNT >= size;
+    const bool two = order <= CRACKLE_PAIRS_ORDER &&
+                     codes_in_all(slices, count) >= size;
     uint32_t *counts = calloc((two ? 5 : 1) * size, sizeof *counts);
     if (!counts)
         return NULL;
@@ -277,7 +276,7 @@ static int model_make(struct crackle_markov *markov,
     model_from_counts(markov, counts);
     free(counts);
     if (order <= CRACKLE_PAIRS_ORDER &&
-        codes / CRACKLE_PAIRS_WRITE >= size)
+        codes / CRACKLE_PAIRS_WORTH >= size)
         return pairs_make(markov);
     return CRACKLE_OK;
 }

@@ -4,7 +4,7 @@
  * is read, so a slice is one long chain of look-ups, each waiting for the
  * one before. Slices don't wait for each other: up to CRACKLE_LANES of them
  * are read in lock-step, those that will be asked for next ahead of their
- * turn. */
+ * turn, and twice as many in all, as some are longer than others. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -121,6 +121,8 @@ int crackle_model_open(struct crackle_stream *stream,
 
 /* ---- lanes ---- */
 
+#define CRACKLE_LANES 4
+
 /* A slice that is being read. */
 struct lane {
     const uint8_t *data;
@@ -164,7 +166,7 @@ CRACKLE_INLINE bool has_round(const struct lane *lane)
            lane->bit / 8 <= lane->readable - CRACKLE_ROUND_BYTES;
 }
 
-/* Read 32 codepoints of each lane at a time, until some lane has no more. */
+/* Read 32 codepoints of each of 'n' lanes at a time, until one has no more. */
 CRACKLE_INLINE void run_lanes(const struct crackle_stream *stream,
                               struct lane *lanes, const unsigned n,
                               const enum table table)
@@ -322,10 +324,10 @@ static int batch_read(const struct crackle_stream *stream,
                       struct crackle_workspace *ws, uint32_t z)
 {
     struct crackle_ahead *ahead = &ws->ahead;
-    struct lane lanes[CRACKLE_LANES];
+    struct lane lanes[CRACKLE_AHEAD];
     size_t room = 0;
     unsigned n = 0;
-    for (uint64_t next = z; n < CRACKLE_LANES; next++) {
+    for (uint64_t next = z; n < CRACKLE_AHEAD; next++) {
         if (next > z && next >= ahead->end)
             break;
         if (next > z && ahead->wanted && !ahead->wanted[next - ahead->begin])
