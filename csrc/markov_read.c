@@ -109,8 +109,7 @@ int crackle_model_open(struct crackle_stream *stream,
     }
     const uint64_t worth = stream->crack_offset[stream->header.sz] -
                            stream->crack_offset[0];
-    if (order <= CRACKLE_PAIRS_ORDER &&
-        worth >= contexts * 32) {
+    if (order <= CRACKLE_PAIRS_ORDER && worth >= contexts * 32) {
         stream->pairs = malloc(contexts * 64);
         if (!stream->pairs)
             return CRACKLE_NOMEM(error);
@@ -126,14 +125,14 @@ int crackle_model_open(struct crackle_stream *stream,
 /* A slice that is being read. */
 struct lane {
     const uint8_t *data;
-    size_t readable; /* bytes, to the end of the stream */
-    uint64_t total;  /* bits, of the slice */
-    uint64_t bit;    /* how far it is read */
+    size_t readable;  /* bytes, to the end of the stream */
+    uint64_t total;   /* bits, of the slice */
+    uint64_t bit;     /* how far it is read */
     uint64_t history; /* the last codepoints, the newest highest */
     uint64_t *words;  /* where the next 32 go; the last one read, the highest
                          of 'history', is the first of them */
     uint8_t number;   /* among the slices read together */
-    bool ended;       /* but for less than a round */
+    bool ended;       /* less than a round is left */
 };
 
 /* Which table a codepoint is looked up in. */
