@@ -214,6 +214,13 @@ int crackle_check_slices(const struct crackle_stream *stream,
                          uint32_t z1, uint8_t *damaged,
                          struct crackle_error *error);
 
+/*
+ * As 'markov_order': crackle_join takes the order that makes this volume's
+ * stream the smallest, the lowest of several. It finds it from statistics of
+ * the moves, whose tables take at most 20 bytes a move.
+ */
+enum { CRACKLE_MARKOV_AUTO = 255 };
+
 /* What is to be encoded, and how. */
 struct crackle_params {
     uint32_t sx, sy, sz;
@@ -221,7 +228,7 @@ struct crackle_params {
     uint8_t is_signed;
     uint8_t c_order;       /* the array's fastest axis is z, not x */
     uint8_t fortran_order; /* the flag to write */
-    uint8_t markov_order;  /* 0 to 15 */
+    uint8_t markov_order;  /* 0 to 15, or CRACKLE_MARKOV_AUTO */
 };
 
 /*

@@ -6,6 +6,7 @@ static int walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
                         struct crackle_error *error)
 {
     struct crackle_walk_tables *t = &ws->walk;
+    crackle_moves_ahead(ws, 0, 0, NULL);
     int status = crackle_slice_reserve(ws, sx, sy, error);
     if (!status)
         status = crackle_crc_powers(ws, sx, sy, error);
@@ -226,6 +227,7 @@ int crackle_decode(const struct crackle_stream *stream,
         if (status)
             return status;
     }
+    crackle_moves_ahead(ws, z0, z1, holds);
 
     const uint32_t block = c_order ? (uint32_t)(64 / width) : 1;
     if (c_order &&
@@ -280,6 +282,7 @@ int crackle_check_slices(const struct crackle_stream *stream,
     int status = walk_prepare(ws, header->sx, header->sy, error);
     if (status)
         return status;
+    crackle_moves_ahead(ws, z0, z1, NULL);
     for (uint32_t z = z0; z < z1; z++) {
         status = components_read(stream, ws, z, error);
         if (status == CRACKLE_NO_MEMORY)

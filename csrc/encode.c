@@ -254,7 +254,8 @@ const char *crackle_params_fault(const struct crackle_params *params)
     unsigned w = params->data_width;
     if (w != 1 && w != 2 && w != 4 && w != 8)
         return "the data width is not 1, 2, 4 or 8";
-    if (params->markov_order > 15)
+    if (params->markov_order > CRACKLE_MAX_ORDER &&
+        params->markov_order != CRACKLE_MARKOV_AUTO)
         return "the Markov order is above 15";
     return NULL;
 }

@@ -13,6 +13,7 @@
 #define CRACKLE_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define crackle_popcount64(x) ((uint32_t)__builtin_popcountll(x))
 #define crackle_ctz64(x) ((uint32_t)__builtin_ctzll(x))
+#define crackle_clz64(x) ((uint32_t)__builtin_clzll(x))
 #else
 #include <intrin.h>
 #define CRACKLE_INLINE static __forceinline
@@ -24,6 +25,12 @@ CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
     unsigned long i;
     _BitScanForward64(&i, x);
     return i;
+}
+CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
+{
+    unsigned long i;
+    _BitScanReverse64(&i, x);
+    return 63 - i;
 }
 #endif
 
@@ -55,6 +62,7 @@ _Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
 #define CRACKLE_V0_HEADER_BYTES 24
 #define CRACKLE_V1_HEADER_BYTES 29
 #define CRACKLE_GRID_LOG2 31
+#define CRACKLE_MAX_ORDER 15 /* of a Markov model: 4 bits of the header */
 
 /* ---- errors ---- */
 
@@ -199,7 +207,8 @@ struct crackle_stream {
     const uint8_t *keys;       /* flat only: one per component */
     unsigned key_width;
     const uint8_t *model; /* packed Markov model */
-    uint8_t *ranks;       /* unpacked: 4 codepoints of 2 bits per context */
+    uint8_t *numbers, *steps, *pairs; /* unpacked: see markov_read.c */
+    uint8_t step[24][8]; /* what the next bits say, by rank order */
     const uint8_t *component_crcs; /* version 1: u32 per slice */
     uint64_t *crack_offset;        /* sz + 1: where each crack code starts */
     uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
@@ -239,7 +248,7 @@ int crackle_component_counts(struct crackle_stream *stream,
                              struct crackle_error *error);
 
 /* moves.c: the k-th rank order, 2 bits a rank, the likeliest codepoint
- * lowest; and unpack the Markov model into stream->ranks. */
+ * lowest; and markov_read.c: unpack the Markov model. */
 extern const uint8_t crackle_permutations[24];
 CRACKLE_INLINE uint64_t crackle_model_bytes(unsigned order)
 {
@@ -324,8 +333,27 @@ struct crackle_crc_powers {
     uint32_t *state;
 };
 
+/* The codepoints of a slice, read through the Markov model. */
+struct crackle_ranks {
+    uint32_t z;
+    bool cut_off; /* the last codepoint is */
+    unsigned max_padding;
+    uint64_t *words, num_codes; /* see crackle_moves */
+};
+
+/* Slices that were read ahead of their turn, and which may be. */
+#define CRACKLE_AHEAD 8
+struct crackle_ahead {
+    uint32_t begin, end;
+    const uint8_t *wanted;
+    uint32_t count;
+    struct crackle_ranks slices[CRACKLE_AHEAD];
+    struct crackle_buffer words;
+};
+
 struct crackle_workspace {
     struct crackle_slice slice;
+    struct crackle_ahead ahead;
     struct crackle_walk_tables walk;
     struct crackle_buffer cracks; /* byte map of both planes, always zero */
     struct crackle_buffer codes, marks, stack; /* see crackle_moves */
@@ -397,6 +425,27 @@ int crackle_moves_read(const struct crackle_stream *stream,
                        struct crackle_moves *moves,
                        struct crackle_error *error);
 
+/* A crack code in its two pieces. */
+struct crackle_code {
+    const uint8_t *index, *moves;
+    size_t index_bytes, moves_bytes;
+};
+int crackle_code_split(const struct crackle_stream *stream, uint32_t z,
+                       struct crackle_code *code, struct crackle_error *error);
+
+/* Say which slices crackle_moves_read will be asked for: of [z0, z1) all, or
+ * with 'wanted' not NULL those with a byte other than 0. To be called before
+ * the first of a stream, as what was read ahead of another is dropped; an
+ * empty range will do. A slice may be asked for or not, in any order. */
+void crackle_moves_ahead(struct crackle_workspace *ws, uint32_t z0,
+                         uint32_t z1, const uint8_t *wanted);
+
+/* markov_read.c: the codepoints of slice z, which has some. */
+int crackle_ranks_read(const struct crackle_stream *stream,
+                       struct crackle_workspace *ws, uint32_t z,
+                       struct crackle_moves *moves,
+                       struct crackle_error *error);
+
 /* ---- tracing (kernel_trace.h traces, chains.c packs) ---- */
 
 /* A chain's codepoints are codes[begin .. end). */
@@ -443,13 +492,30 @@ struct crackle_packed {
     const uint8_t *data;
     uint64_t num_codes;
 };
-/* Gather the statistics of 'count' slices and write the model of 'order',
- * crackle_model_bytes of it. */
-int crackle_markov_model(const struct crackle_packed *slices, size_t count,
-                         unsigned order, uint8_t *model);
-/* The bytes one slice takes, or, with 'out', write them. */
-uint64_t crackle_markov_write(const struct crackle_packed *slice,
-                              unsigned order, const uint8_t *model,
+/* The model of a volume: of order 0, where there is none, no more. */
+struct crackle_markov {
+    unsigned order;
+    uint8_t *model;   /* crackle_model_bytes(order), as the stream has it */
+    uint8_t *symbols; /* what each codepoint in each context is written as;
+                         NULL for orders whose table would be too large */
+    uint16_t *pairs;  /* the same for two at a time, or NULL */
+};
+/* Make the model of 'order' from the statistics of 'count' slices, or with
+ * CRACKLE_MARKOV_AUTO that of the order that takes the fewest bytes. To be
+ * freed even after a failure. */
+int crackle_markov_make(struct crackle_markov *markov,
+                        const struct crackle_packed *slices, size_t count,
+                        unsigned order);
+void crackle_markov_free(struct crackle_markov *markov);
+/* Room for a slice of 'num_codes' codepoints of at most 3 bits, and for the
+ * last store of 8 bytes. */
+CRACKLE_INLINE uint64_t crackle_markov_room(uint64_t num_codes)
+{
+    return num_codes / 8 * 3 + 16;
+}
+/* Write the codepoints of one slice to 'out': the bytes they take. */
+uint64_t crackle_markov_write(const struct crackle_markov *markov,
+                              const struct crackle_packed *slice,
                               uint8_t *out);
 
 /* ---- kernels, one set for each CPU level (kernels.h) ---- */

@@ -153,7 +153,7 @@ static int join(const struct crackle_params *params,
                 struct crackle_part *const *parts, size_t count,
                 int permissible, const struct label_table *table,
                 const struct slice_list *list, uint8_t **stream, size_t *size,
-                uint8_t **model)
+                struct crackle_markov *markov)
 {
     const uint32_t sz = params->sz;
     const unsigned stored = stored_width(params, table);
@@ -165,22 +165,22 @@ static int join(const struct crackle_params *params,
         components += list->coded[z]->components;
         codes += list->coded[z]->num_codes;
     }
-    const unsigned order = codes ? params->markov_order : 0;
+    if (crackle_markov_make(markov, list->packed, sz,
+                            codes ? params->markov_order : 0))
+        return CRACKLE_NO_MEMORY;
+    const unsigned order = markov->order;
     const uint64_t label_bytes = 8 + table->num_unique * stored +
                                  (uint64_t)sz * count_width +
                                  components * key_width;
     const uint64_t model_bytes = crackle_model_bytes(order);
-    if (order) {
-        *model = malloc(model_bytes);
-        if (!*model || crackle_markov_model(list->packed, sz, order, *model))
-            return CRACKLE_NO_MEMORY;
-    }
+    /* With a model, how many bytes the moves take is known once they are
+     * written; what isn't used of the room costs nothing. */
     uint64_t crack_bytes = 0;
-    for (uint32_t z = 0; z < sz; z++)
+    for (uint32_t z = 0; z < sz; z++) {
+        uint64_t n = list->coded[z]->num_codes;
         crack_bytes += list->coded[z]->index_bytes +
-                       (order ? crackle_markov_write(&list->packed[z], order,
-                                                     *model, NULL)
-                              : (list->coded[z]->num_codes + 3) / 4);
+                       (order ? crackle_markov_room(n) : (n + 3) / 4);
+    }
 
     uint64_t total = CRACKLE_V1_HEADER_BYTES + (uint64_t)sz * 4 + 4 +
                      label_bytes + model_bytes + crack_bytes + 4 +
@@ -191,7 +191,6 @@ static int join(const struct crackle_params *params,
     if (!begin)
         return CRACKLE_NO_MEMORY;
     *stream = begin;
-    *size = (size_t)total;
     header_write(params, permissible, stored, order, label_bytes, p);
     p += CRACKLE_V1_HEADER_BYTES;
     uint8_t *index = p;
@@ -208,7 +207,7 @@ static int join(const struct crackle_params *params,
     uint32_t labels_crc = crackle_crc32c(0, labels, (size_t)(p - labels));
 
     if (order) {
-        memcpy(p, *model, (size_t)model_bytes);
+        memcpy(p, markov->model, (size_t)model_bytes);
         p += model_bytes;
     }
     for (uint32_t z = 0; z < sz; z++) {
@@ -216,8 +215,8 @@ static int join(const struct crackle_params *params,
         uint64_t moves_bytes = (list->coded[z]->num_codes + 3) / 4;
         memcpy(p, list->code[z], index_bytes);
         if (order)
-            moves_bytes = crackle_markov_write(&list->packed[z], order,
-                                               *model, p + index_bytes);
+            moves_bytes = crackle_markov_write(markov, &list->packed[z],
+                                               p + index_bytes);
         else
             memcpy(p + index_bytes, list->packed[z].data,
                    (size_t)moves_bytes);
@@ -231,6 +230,7 @@ static int join(const struct crackle_params *params,
     p = crackle_store(p, labels_crc, 4);
     for (uint32_t z = 0; z < sz; z++)
         p = crackle_store(p, list->coded[z]->crc, 4);
+    *size = (size_t)(p - begin);
     return CRACKLE_OK;
 }
 
@@ -270,14 +270,14 @@ int crackle_join(const struct crackle_params *params,
 
     struct label_table table = {NULL, 0, NULL, 0};
     struct slice_list list = {NULL, NULL, NULL};
-    uint8_t *model = NULL;
+    struct crackle_markov markov = {0, NULL, NULL, NULL};
     int status = label_table_make(params, parts, count, &table);
     if (!status)
         status = slice_list_make(parts, count, params->sz, &list);
     if (!status)
         status = join(params, parts, count, permissible, &table, &list,
-                      stream, size, &model);
-    free(model);
+                      stream, size, &markov);
+    crackle_markov_free(&markov);
     slice_list_free(&list);
     label_table_free(&table);
     if (status) {

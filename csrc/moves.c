@@ -1,101 +1,12 @@
 /* From the bytes of a crack code to directions and symbols. */
 #include "internal.h"
 
-#include <stdlib.h>
-
 /* Rank order k of the four codepoints: the k-th permutation of 0..3 in
  * lexicographic order, 2 bits a rank, the likeliest lowest. */
 const uint8_t crackle_permutations[24] = {
     0xE4, 0xB4, 0xD8, 0x78, 0x9C, 0x6C, 0xE1, 0xB1, 0xC9, 0x39, 0x8D, 0x2D,
     0xD2, 0x72, 0xC6, 0x36, 0x4E, 0x1E, 0x93, 0x63, 0x87, 0x27, 0x4B, 0x1B,
 };
-
-int crackle_model_open(struct crackle_stream *stream,
-                       struct crackle_error *error)
-{
-    size_t contexts = (size_t)1 << 2 * stream->header.markov_order;
-    size_t bytes = crackle_model_bytes(stream->header.markov_order);
-    /* 8/5 of the model's own bytes, which are there. */
-    uint8_t *ranks = malloc(contexts);
-    if (!ranks)
-        return CRACKLE_NOMEM(error);
-    stream->ranks = ranks;
-    uint64_t bits = 0;
-    unsigned have = 0;
-    const uint8_t *p = stream->model, *end = p + bytes;
-    for (size_t i = 0; i < contexts; i++) {
-        if (have < 5) {
-            bits |= (uint64_t)(p < end ? *p++ : 0) << have;
-            have += 8;
-        }
-        unsigned k = bits & 31;
-        if (k >= 24)
-            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_MODEL,
-                                -1, "a rank order of the Markov model is not "
-                                    "a permutation");
-        ranks[i] = crackle_permutations[k];
-        bits >>= 5;
-        have -= 5;
-    }
-    return CRACKLE_OK;
-}
-
-/* Decode the ranks of one slice into packed, difference-coded codepoints.
- * Every codepoint takes at least one bit, so 8 * size of them have room. */
-static int markov_read(const struct crackle_stream *stream, uint32_t z,
-                       const uint8_t *data, size_t size, uint64_t *words,
-                       uint64_t *num_codes, unsigned *max_padding,
-                       struct crackle_error *error)
-{
-    const unsigned top = 2 * (stream->header.markov_order - 1u);
-    const uint8_t *ranks = stream->ranks;
-    const uint64_t total = (uint64_t)size * 8;
-    size_t context = 0;
-    uint64_t bit = 0, count = 0, word = 0;
-    uint64_t padding = 0; /* codepoints of one bit at the end so far */
-
-    while (bit < total) {
-        uint64_t window;
-        size_t at = (size_t)(bit / 8);
-        if (CRACKLE_LIKELY(size - at >= 8)) {
-            window = crackle_load64(data + at);
-        } else {
-            window = 0;
-            for (size_t i = 0; i < size - at; i++)
-                window |= (uint64_t)data[at + i] << (8 * i);
-        }
-        window >>= bit % 8;
-        /* At least 57 bits: 19 codepoints of at most 3. */
-        for (int i = 0; i < 19 && bit < total; i++) {
-            unsigned rank, used, code;
-            if (CRACKLE_UNLIKELY(count == 0)) {
-                code = window & 3;
-                rank = 3;
-                used = 2;
-            } else {
-                rank = crackle_ctz64(~window | 8);
-                used = rank < 3 ? rank + 1 : 3;
-                code = ranks[context] >> (2 * rank) & 3;
-            }
-            window >>= used;
-            bit += used;
-            padding = rank ? 0 : padding + 1;
-            context = context >> 2 | (size_t)code << top;
-            word |= (uint64_t)code << (count % 32 * 2);
-            if (++count % 32 == 0) {
-                words[count / 32 - 1] = word;
-                word = 0;
-            }
-        }
-    }
-    if (bit > total)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
-                            "the last codepoint is cut off");
-    words[count / 32] = word;
-    *num_codes = count;
-    *max_padding = padding < 7 ? (unsigned)padding : 7;
-    return CRACKLE_OK;
-}
 
 /*
  * From difference-coded codepoints to directions, and marks at those that
@@ -202,31 +113,41 @@ outside:
                         "a chain starts outside the slice");
 }
 
+int crackle_code_split(const struct crackle_stream *stream, uint32_t z,
+                       struct crackle_code *code, struct crackle_error *error)
+{
+    const uint8_t *p = stream->data + stream->crack_offset[z];
+    size_t size =
+        (size_t)(stream->crack_offset[z + 1] - stream->crack_offset[z]);
+    if (size < 4)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the crack code has no index of chains");
+    code->index = p + 4;
+    code->index_bytes = crackle_load32(p);
+    if (code->index_bytes > size - 4)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            "the index of chains is longer than the code");
+    code->moves = code->index + code->index_bytes;
+    code->moves_bytes = size - 4 - code->index_bytes;
+    return CRACKLE_OK;
+}
+
 int crackle_moves_read(const struct crackle_stream *stream,
                        struct crackle_workspace *ws, uint32_t z,
                        struct crackle_moves *moves,
                        struct crackle_error *error)
 {
-    const uint8_t *code = stream->data + stream->crack_offset[z];
-    size_t size =
-        (size_t)(stream->crack_offset[z + 1] - stream->crack_offset[z]);
-    const bool markov = stream->header.markov_order > 0;
-    if (size < 4)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
-                            "the crack code has no index of chains");
-    size_t index = crackle_load32(code);
-    code += 4;
-    size -= 4;
-    if (index > size)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
-                            "the index of chains is longer than the code");
-    size_t num_starts;
-    int status = starts_read(&stream->header, z, code, index, ws, &num_starts,
-                             error);
+    struct crackle_code split;
+    int status = crackle_code_split(stream, z, &split, error);
     if (status)
         return status;
-    code += index;
-    size -= index;
+    size_t num_starts;
+    status = starts_read(&stream->header, z, split.index, split.index_bytes,
+                         ws, &num_starts, error);
+    if (status)
+        return status;
+    const uint8_t *code = split.moves;
+    const size_t size = split.moves_bytes;
     moves->num_starts = (uint32_t)num_starts;
     if (num_starts == 0) {
         if (size)
@@ -239,18 +160,14 @@ int crackle_moves_read(const struct crackle_stream *stream,
         return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
                             "there are chains but no moves");
 
-    /* 32 packed codepoints take 8 bytes, 32 ranks at least 4. */
-    uint64_t room = size / (markov ? 4 : 8) + 3;
-    moves->words = crackle_reserve(&ws->codes, room * 8);
-    moves->marks = crackle_reserve(&ws->marks, room * 8);
-    if (!moves->words || !moves->marks)
-        return CRACKLE_NOMEM(error);
-    if (markov) {
-        status = markov_read(stream, z, code, size, moves->words,
-                             &moves->num_codes, &moves->max_padding, error);
+    if (stream->header.markov_order) {
+        status = crackle_ranks_read(stream, ws, z, moves, error);
         if (status)
             return status;
     } else {
+        moves->words = crackle_reserve(&ws->codes, (size / 8 + 1) * 8);
+        if (!moves->words)
+            return CRACKLE_NOMEM(error);
         size_t full = size / 8;
         for (size_t i = 0; i < full; i++)
             moves->words[i] = crackle_load64(code + 8 * i);
@@ -264,6 +181,9 @@ int crackle_moves_read(const struct crackle_stream *stream,
                              : last >> 6 == 0 ? 1 : 0;
     }
     uint64_t num_words = (moves->num_codes + 31) / 32;
+    moves->marks = crackle_reserve(&ws->marks, ((size_t)num_words + 1) * 8);
+    if (!moves->marks)
+        return CRACKLE_NOMEM(error);
     find_directions(moves->words, moves->marks, num_words);
 
     /* A branch takes two codepoints and pushes one vertex. */

@@ -107,7 +107,9 @@ void crackle_close(struct crackle_stream *stream)
 {
     if (!stream)
         return;
-    free(stream->ranks);
+    free(stream->numbers);
+    free(stream->steps);
+    free(stream->pairs);
     free(stream->crack_offset);
     free(stream->first_component);
     free(stream->pins);

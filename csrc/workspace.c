@@ -30,12 +30,13 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
 #define CRACKLE_BUFFERS(ws)                                                   \
     {                                                                         \
         &(ws)->cracks, &(ws)->codes, &(ws)->marks, &(ws)->stack,              \
-            &(ws)->left, &(ws)->above, &(ws)->word_run, &(ws)->run_component,  \
-            &(ws)->row, &(ws)->crc_powers.buffer, &(ws)->values,              \
-            &(ws)->block, &(ws)->tile, &(ws)->flags, &(ws)->adjacency,        \
-            &(ws)->trace, &(ws)->chains, &(ws)->sort                          \
+            &(ws)->left, &(ws)->above, &(ws)->word_run,                       \
+            &(ws)->run_component, &(ws)->row, &(ws)->crc_powers.buffer,       \
+            &(ws)->values, &(ws)->block, &(ws)->tile, &(ws)->flags,           \
+            &(ws)->adjacency, &(ws)->trace, &(ws)->chains, &(ws)->sort,       \
+            &(ws)->ahead.words                                                \
     }
-#define CRACKLE_NUM_BUFFERS 18
+#define CRACKLE_NUM_BUFFERS 19
 
 struct crackle_workspace *crackle_workspace_new(void)
 {

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -235,7 +235,7 @@ def encode(
     shape: tuple[int, int, int],
     c_order: bool,
     fortran_order: bool,
-    markov_order: int,
+    markov_order: int | Literal["auto"],
     parallel: int = 1,
 ) -> bytes:
     """Encode a flat, aligned, native-endian array of sx * sy * sz integers.
@@ -249,7 +249,7 @@ def encode(
     params.is_signed = flat.dtype.kind == "i"
     params.c_order = c_order
     params.fortran_order = fortran_order
-    params.markov_order = markov_order
+    params.markov_order = lib.CRACKLE_MARKOV_AUTO if markov_order == "auto" else markov_order
     labels = ffi.from_buffer(flat)
     permissible = lib.crackle_guess_permissible(params, labels)
 

@@ -11,7 +11,7 @@ import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,9 @@ def fold(shape: Sequence[int]) -> tuple[int, int, int]:
     return axes[-1], axes[-2], math.prod(axes[:-2])
 
 
-def encode_flat(flat: npt.NDArray[Any], shape: Sequence[int], markov_order: int) -> bytes:
+def encode_flat(
+    flat: npt.NDArray[Any], shape: Sequence[int], markov_order: int | Literal["auto"]
+) -> bytes:
     """Encode a chunk's memory, flat, whose axes are ``shape``, the last one fastest."""
     return _native.encode(flat, fold(shape), False, True, markov_order)
 

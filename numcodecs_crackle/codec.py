@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ class Crackle(Codec):  # type: ignore[misc]
 
     Parameters
     ----------
-    markov_model_order : int, 0 to 15
-        See `compress`.
+    markov_model_order : int, 0 to 15, or "auto"
+        See `compress`. "auto" is decided for each chunk.
 
     Notes
     -----
@@ -32,7 +32,7 @@ class Crackle(Codec):  # type: ignore[misc]
 
     codec_id = "crackle"
 
-    def __init__(self, markov_model_order: int = 0) -> None:
+    def __init__(self, markov_model_order: int | Literal["auto"] = 0) -> None:
         self.markov_model_order = check_markov_order(markov_model_order)
 
     def encode(self, buf: Any) -> bytes:

@@ -5,7 +5,7 @@ Names, arguments and results are crackle-codec's. Axes are x, y, z as the stream
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ __all__ = [
 MAX_MARKOV_ORDER = 15
 
 
-def check_markov_order(order: Any) -> int:
-    """``order`` as an int in 0 .. 15, else TypeError or ValueError."""
+def check_markov_order(order: Any) -> int | Literal["auto"]:
+    """``order`` as an int in 0 .. 15 or as "auto", else TypeError or ValueError."""
+    if isinstance(order, str) and order == "auto":
+        return "auto"
     if isinstance(order, (bool, np.bool_)) or not isinstance(order, (int, np.integer)):
-        raise TypeError(f"markov_model_order must be an integer, not {order!r}")
+        raise TypeError(f'markov_model_order must be an integer or "auto", not {order!r}')
     if not 0 <= order <= MAX_MARKOV_ORDER:
         raise ValueError(f"markov_model_order must be 0 to {MAX_MARKOV_ORDER}, not {order}")
     return int(order)
@@ -60,23 +62,26 @@ def as_volume(labels: Any) -> npt.NDArray[Any]:
     return array.reshape(array.shape + (1,) * (3 - array.ndim))
 
 
-def compress(labels: Any, markov_model_order: int = 0, parallel: int = 0) -> bytes:
+def compress(
+    labels: Any, markov_model_order: int | Literal["auto"] = 0, parallel: int = 0
+) -> bytes:
     """Compress an array of labels to a Crackle stream.
 
     Parameters
     ----------
     labels : array of integers or bool, up to 3D
         Its axes are x, y, z. bool is stored as uint8; 1D and 2D arrays get unit axes.
-    markov_model_order : int, 0 to 15
+    markov_model_order : int, 0 to 15, or "auto"
         0 is fastest. Each order above makes the model 4 times larger (5 bytes of it for
-        8 contexts) and the borders smaller; 5 to 7 suit large volumes.
+        8 contexts) and the borders smaller; 5 to 7 suit large volumes. "auto" takes the
+        order that makes the stream of these labels the smallest.
     parallel : int
         Threads; 0 for all cores.
 
     Raises
     ------
     TypeError, ValueError
-        For floats and objects, and for arrays of 4 axes and more.
+        For floats and objects, for arrays of 4 axes and more, and for other orders.
     """
     order = check_markov_order(markov_model_order)
     array = as_volume(labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from zarr.abc.codec import ArrayBytesCodec
@@ -23,13 +23,13 @@ class CrackleCodec(ArrayBytesCodec):  # type: ignore[misc, type-arg]
 
     Parameters
     ----------
-    markov_model_order : int, 0 to 15
-        See `compress`.
+    markov_model_order : int, 0 to 15, or "auto"
+        See `compress`. "auto" is decided for each chunk.
     """
 
     is_fixed_size = False
 
-    markov_model_order: int = 0
+    markov_model_order: int | Literal["auto"] = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(

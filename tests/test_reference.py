@@ -34,15 +34,6 @@ def test_same_bytes(cpu, kind, order, dtype):
         np.testing.assert_array_equal(back, a)
 
 
-@pytest.mark.parametrize("markov", range(1, 8))
-@pytest.mark.parametrize("kind", KINDS)
-def test_same_bytes_markov(cpu, kind, markov):
-    a = np.asfortranarray(volume(kind, np.random.default_rng(4), (40, 30, 5)).astype("u4"))
-    stream = reference(a, markov_model_order=markov)
-    assert ours.compress(a, markov_model_order=markov) == stream
-    np.testing.assert_array_equal(ours.decompress(stream), a)
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     shape=st.tuples(st.integers(1, 80), st.integers(1, 20), st.integers(1, 9)),

@@ -55,21 +55,6 @@ def test_refused(labels, error):
         ck.compress(labels)
 
 
-@pytest.mark.parametrize(
-    ("order", "error"), [(16, ValueError), (-1, ValueError), (True, TypeError), (1.0, TypeError)]
-)
-def test_bad_markov_order(order, error):
-    with pytest.raises(error):
-        ck.compress(np.zeros((2, 2, 2), "u1"), markov_model_order=order)
-
-
-@pytest.mark.parametrize("markov", [8, 9, 10, 11])
-def test_high_markov_orders(markov):
-    a = volume("blobs", np.random.default_rng(1), (40, 30, 5)).astype("u4")
-    s = ck.compress(a, markov_model_order=markov)
-    np.testing.assert_array_equal(ck.decompress(s), a)
-
-
 def test_z_ranges_and_out():
     a = np.asfortranarray(volume("blobs", np.random.default_rng(2), (40, 30, 20)).astype("u4"))
     for b in (a, np.ascontiguousarray(a)):
