@@ -52,14 +52,14 @@ static void pack(const uint8_t *codes, uint64_t n, uint8_t *out)
 }
 
 int crackle_chains_pack(struct crackle_workspace *ws,
-                        const struct crackle_trace *trace,
+                        struct crackle_trace *trace,
                         struct crackle_buffer *code, size_t *size,
                         uint32_t *index_bytes, uint64_t *num_codes)
 {
     const uint32_t pitch = ws->slice.sx + 1, n = trace->num_chains;
     const unsigned yw = crackle_width((uint64_t)ws->slice.sy + 1);
     const unsigned xw = crackle_width((uint64_t)ws->slice.sx + 1);
-    const struct crackle_chain *chains = trace->chains;
+    const struct crackle_chain *chains = trace->chains.data;
 
     /* Chains stand by ascending start; only one that was turned around can
      * be out of place. */
@@ -67,7 +67,7 @@ int crackle_chains_pack(struct crackle_workspace *ws,
     for (uint32_t i = 1; i < n; i++)
         sorted &= chains[i - 1].start <= chains[i].start;
     size_t all = n ? chains[n - 1].end : 0;
-    uint8_t *codes = trace->codes, *kept_end;
+    uint8_t *codes = trace->codes.data, *kept_end;
     struct crackle_item *items =
         crackle_reserve(&ws->sort, 2 * (size_t)n * sizeof *items + 8);
     if (!items)
@@ -80,7 +80,7 @@ int crackle_chains_pack(struct crackle_workspace *ws,
         kept_end = copy_kept(codes, codes, all);
     } else {
         crackle_sort(items, items + n, n);
-        uint8_t *ordered = crackle_reserve(&ws->adjacency, all + 64);
+        uint8_t *ordered = crackle_reserve(&trace->adjacency, all + 64);
         if (!ordered)
             return CRACKLE_NO_MEMORY;
         kept_end = ordered;

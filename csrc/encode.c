@@ -200,10 +200,13 @@ static int compare_block(const struct crackle_params *params,
 
 /* ---- one slice ---- */
 
-/* Code slice z, whose bitmaps are in ws->slice, and add it to 'part'. */
-static int encode_slice(const struct crackle_params *params,
-                        const void *labels, uint32_t z, int permissible,
-                        struct crackle_part *part, struct crackle_workspace *ws)
+/* Add the labels of slice z, whose bitmaps are in ws->slice, to 'part', and
+ * make ready to trace it. */
+static int encode_labels(const struct crackle_params *params,
+                         const void *labels, uint32_t z, int permissible,
+                         struct crackle_part *part,
+                         struct crackle_workspace *ws,
+                         struct crackle_trace *trace)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     struct crackle_slice *slice = &ws->slice;
@@ -241,12 +244,22 @@ static int encode_slice(const struct crackle_params *params,
 
     if (permissible)
         crackle_flip(slice);
-    struct crackle_trace trace;
-    int status = kernels->trace(ws, &trace);
-    if (status)
-        return status;
-    return crackle_chains_pack(ws, &trace, &part->code, &part->code_size,
-                               &coded->index_bytes, &coded->num_codes);
+    return kernels->trace_begin(ws, trace);
+}
+
+/* Trace 'count' slices from z on, and add their crack codes to 'part'. */
+static int encode_cracks(const struct crackle_params *params, uint32_t z,
+                         uint32_t count, struct crackle_part *part,
+                         struct crackle_workspace *ws)
+{
+    int status = crackle_kernels()->trace(ws->traces, count, params->sx + 1);
+    for (uint32_t i = 0; i < count && !status; i++) {
+        struct coded_slice *coded = &part->slices[z + i - part->z0];
+        status = crackle_chains_pack(ws, &ws->traces[i], &part->code,
+                                     &part->code_size, &coded->index_bytes,
+                                     &coded->num_codes);
+    }
+    return status;
 }
 
 const char *crackle_params_fault(const struct crackle_params *params)
@@ -298,6 +311,7 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
         crackle_crc_powers(ws, params->sx, params->sy, error))
         goto done;
     struct crackle_slice *slice = &ws->slice;
+    uint32_t waiting = 0; /* slices to trace */
     uint32_t block = params->c_order ? 64u / params->data_width : 1;
     for (status = CRACKLE_OK; z < z1 && !status;) {
         uint32_t depth = block - z % block;
@@ -312,8 +326,13 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
                 slice->left = (uint64_t *)ws->block.data + 2 * k * bitmap;
                 slice->above = slice->left + bitmap;
             }
-            status = encode_slice(params, labels, z, permissible, part,
-                                  ws);
+            status = encode_labels(params, labels, z, permissible, part, ws,
+                                   &ws->traces[waiting++]);
+            if (!status && (waiting == 2 || z + 1 == z1)) {
+                status = encode_cracks(params, z + 1 - waiting, waiting, part,
+                                       ws);
+                waiting = 0;
+            }
         }
     }
 done:

@@ -351,6 +351,27 @@ struct crackle_ahead {
     struct crackle_buffer words;
 };
 
+/* ---- tracing (kernel_trace.h traces, chains.c packs) ---- */
+
+/* A chain's codepoints are codes[begin .. end). */
+struct crackle_chain {
+    uint32_t start; /* vertex, x + (sx + 1) * y */
+    uint32_t begin, end;
+};
+
+struct crackle_branch {
+    uint32_t vertex, at; /* where it is, and where its symbol stands */
+};
+
+/* What is traced: the sides left at each vertex, the open branches, one
+ * direction a byte in 'codes', CRACKLE_DELETED where an empty branch was
+ * taken back, and the chains they make, one behind the other. */
+#define CRACKLE_DELETED 0xFF
+struct crackle_trace {
+    struct crackle_buffer adjacency, stack, codes, chains;
+    uint32_t vertices, num_chains;
+};
+
 struct crackle_workspace {
     struct crackle_slice slice;
     struct crackle_ahead ahead;
@@ -365,7 +386,8 @@ struct crackle_workspace {
     struct crackle_buffer block;       /* where the saved slices lie */
     struct crackle_saved saved[64];
     struct crackle_buffer tile, flags;
-    struct crackle_buffer adjacency, trace, chains, sort;
+    struct crackle_trace traces[2];
+    struct crackle_buffer sort;
 };
 
 /* Rows are taken in blocks of about so many pixels, so that loops over runs
@@ -446,32 +468,13 @@ int crackle_ranks_read(const struct crackle_stream *stream,
                        struct crackle_moves *moves,
                        struct crackle_error *error);
 
-/* ---- tracing (kernel_trace.h traces, chains.c packs) ---- */
-
-/* A chain's codepoints are codes[begin .. end). */
-struct crackle_chain {
-    uint32_t start; /* vertex, x + (sx + 1) * y */
-    uint32_t begin, end;
-};
-
-struct crackle_branch {
-    uint32_t vertex, at; /* where it is, and where its symbol stands */
-};
-
-/* What was traced: one direction a byte, CRACKLE_DELETED where an empty
- * branch was taken back. The chains lie one behind the other. */
-#define CRACKLE_DELETED 0xFF
-struct crackle_trace {
-    uint8_t *codes;
-    struct crackle_chain *chains;
-    uint32_t num_chains;
-};
+/* ---- packing chains (chains.c) ---- */
 
 /* Append to 'code', which holds '*size' bytes, the crack code of a traced
  * slice without a Markov model. '*index_bytes' is how many of the new bytes
  * come before the moves, '*num_codes' how many codepoints there are. */
 int crackle_chains_pack(struct crackle_workspace *ws,
-                        const struct crackle_trace *trace,
+                        struct crackle_trace *trace,
                         struct crackle_buffer *code, size_t *size,
                         uint32_t *index_bytes, uint64_t *num_codes);
 
@@ -554,9 +557,12 @@ struct crackle_kernels {
      * tile[k][x], 'pitch' elements a row. */
     void (*gather_block[4])(const void *in, uint32_t sx, uint64_t x_stride,
                             uint32_t depth, void *tile, uint32_t pitch);
-    /* Trace the bitmaps (drawn as they are) to chains: see trace in
-     * kernels.h. */
-    int (*trace)(struct crackle_workspace *ws, struct crackle_trace *trace);
+    /* Make ready to trace the slice's bitmaps, drawn as they are; and trace
+     * one or two such slices of 'pitch' vertices a row. A status. */
+    int (*trace_begin)(struct crackle_workspace *ws,
+                       struct crackle_trace *trace);
+    int (*trace)(struct crackle_trace *traces, uint32_t count,
+                 uint32_t pitch);
     uint32_t (*crc32c)(uint32_t crc, const uint8_t *data, size_t size);
 };
 

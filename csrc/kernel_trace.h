@@ -37,13 +37,29 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
 #endif
 }
 
-/* Fill ws->adjacency, sx + 1 bytes a row of vertices, 64 spare ones behind,
- * from the slice's bitmaps. */
-CRACKLE_HELPER void K(adjacency)(struct crackle_workspace *ws)
+/* Make ready to trace ws->slice: reserve, and fill 'trace'->adjacency, sx + 1
+ * bytes a row of vertices. */
+CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
+                                  struct crackle_trace *trace)
 {
     const struct crackle_slice *slice = &ws->slice;
     const uint32_t sx = slice->sx, sy = slice->sy, words = slice->words;
-    uint8_t *out = ws->adjacency.data;
+    const size_t vertices = ((size_t)sx + 1) * ((size_t)sy + 1);
+    uint64_t cracks = 0;
+    for (size_t i = 0; i < (size_t)sy * words; i++)
+        cracks += crackle_popcount64(slice->left[i]) +
+                  crackle_popcount64(slice->above[i]);
+    /* A crack is one move; it may be the first behind a branch symbol (2
+     * codepoints), or behind a terminate symbol or a chain's start (2). */
+    if (cracks * 5 + 64 > UINT32_MAX)
+        return CRACKLE_UNSUPPORTED;
+    uint8_t *out = crackle_reserve(&trace->adjacency, vertices + 128);
+    if (!out || !crackle_reserve(&trace->codes, cracks * 5 + 64) ||
+        !crackle_reserve(&trace->stack,
+                         (cracks + 1) * sizeof(struct crackle_branch)))
+        return CRACKLE_NO_MEMORY;
+    trace->vertices = (uint32_t)vertices;
+    trace->num_chains = 0;
     for (uint32_t y = 0; y <= sy; y++) {
         const uint64_t *above = slice->above + (size_t)y * words;
         const uint64_t *left = slice->left + (size_t)y * words;
@@ -58,6 +74,8 @@ CRACKLE_HELPER void K(adjacency)(struct crackle_workspace *ws)
         }
         out += (size_t)sx + 1;
     }
+    memset(out, 0xFF, 8); /* ends the search for a chain's start */
+    return CRACKLE_OK;
 }
 
 /* A branch symbol and its arm, from 'begin' to 'end': the arm backwards. */
@@ -74,128 +92,196 @@ CRACKLE_HELPER void K(turn_around)(uint8_t *begin, uint8_t *end)
     memmove(begin, begin + 2, (size_t)(end - begin - 2));
 }
 
-/*
- * Trace all cracks of the slice's bitmaps to chains, as the reference does:
- * from the first vertex in raster order that has a side left, along the
- * first side in the order right, left, down, up; a branch symbol where there
- * are more; at a dead end a terminate symbol and back to the last branch.
- * A branch that has no side left when its turn comes is taken back. A branch
- * that opens a chain, and whose arm ends before any other branch, is undone
- * by starting at that arm's far end.
- */
-CRACKLE_KERNEL int K(trace)(struct crackle_workspace *ws,
-                            struct crackle_trace *trace)
+/* Where tracing a slice stands: as little as a move needs, so that two
+ * slices' fit the registers. */
+struct K(tracer) {
+    uint8_t *vertex;             /* in the adjacency */
+    uint8_t *out;                /* behind the codepoints so far */
+    struct crackle_branch *top;  /* behind the open branches */
+    uint32_t sides;              /* left at the vertex */
+    uint16_t symbol;             /* that a branch here takes */
+};
+/* What only the ends of arms need. */
+struct K(trace_ends) {
+    struct crackle_trace *trace;
+    uint8_t *adjacency, *codes;
+    struct crackle_branch *stack;
+    uint8_t *search, *start, *begin; /* of the chain; 'begin' NULL: none */
+    bool first; /* no arm of the chain has ended */
+};
+
+/* What is done at a vertex, by the sides that are left there: right 1, left
+ * 2, down 4, up 8, the lowest first. */
+struct K(move) {
+    int32_t step;
+    uint16_t symbol; /* of a branch behind this move */
+    uint8_t code, facing; /* facing: all sides but the one we come from */
+};
+/* Branch symbols as two bytes: left, right behind a move down and where a
+ * chain opens; up, down elsewhere. */
+#define CRACKLE_BYTES(a, b)                                                   \
+    (CRACKLE_BIG_ENDIAN ? (uint16_t)((a) << 8 | (b))                          \
+                        : (uint16_t)((b) << 8 | (a)))
+#define CRACKLE_BRANCH_DOWN CRACKLE_BYTES(3, 1)
+#define CRACKLE_BRANCH CRACKLE_BYTES(0, 2)
+
+/* End the arm that led to a vertex without a side left: back to the last
+ * branch, or to the next chain's start. False if there is none. */
+static CRACKLE_TARGET bool K(end_arm)(struct K(tracer) *t,
+                                      struct K(trace_ends) *ends, int *status)
 {
-    const struct crackle_slice *slice = &ws->slice;
-    const uint32_t pitch = slice->sx + 1;
-    const size_t vertices = (size_t)pitch * (slice->sy + 1);
-    const size_t num_words = (size_t)slice->sy * slice->words;
-    uint64_t cracks = 0;
-    for (size_t i = 0; i < num_words; i++)
-        cracks += crackle_popcount64(slice->left[i]) +
-                  crackle_popcount64(slice->above[i]);
-    /* A crack is one move; it may be the first behind a branch symbol (2
-     * codepoints), or behind a terminate symbol or a chain's start (2). */
-    if (cracks * 5 + 64 > UINT32_MAX)
-        return CRACKLE_UNSUPPORTED;
-    uint8_t *adjacency = crackle_reserve(&ws->adjacency, vertices + 128);
-    uint8_t *codes = crackle_reserve(&ws->trace, cracks * 5 + 64);
-    struct crackle_branch *stack = crackle_reserve(&ws->stack, 1024);
-    if (!adjacency || !codes || !stack)
-        return CRACKLE_NO_MEMORY;
-    K(adjacency)(ws);
-    memset(adjacency + vertices, 0xFF, 8); /* ends the search */
-    /* by bit of the side: right, left, down, up */
-    const uint32_t step[9] = {0, 1, 0u - 1, 0, pitch, 0, 0, 0, 0u - pitch};
-    static const uint8_t code[9] = {0, 1, 3, 0, 2, 0, 0, 0, 0};
-    static const uint8_t facing[9] = {0, 2, 1, 0, 8, 0, 0, 0, 4};
-
-    size_t stack_room = ws->stack.size / sizeof *stack;
-    size_t chain_room = ws->chains.size / sizeof(struct crackle_chain);
-    struct crackle_chain *chains = ws->chains.data;
-    uint32_t num_chains = 0;
-    uint8_t *out = codes;
-    size_t search = 0;
-
-    while (cracks) {
-        uint64_t eight;
-        while (!(eight = crackle_load64(adjacency + search)))
-            search += 8;
-        search += crackle_ctz64(eight) / 8;
-        uint32_t start = (uint32_t)search, vertex = start;
-        uint8_t *begin = out;
-        size_t depth = 0;
-        bool leading = false; /* the chain's first branch is still alone */
-        for (;;) {
-            unsigned sides = adjacency[vertex];
-            if (!sides) {
-                uint32_t far = vertex;
-                bool around = false;
-                while (depth) {
-                    depth--;
-                    vertex = stack[depth].vertex;
-                    sides = adjacency[vertex];
-                    around = leading && depth == 0;
-                    if (sides || around)
-                        break;
-                    memset(codes + stack[depth].at, CRACKLE_DELETED, 2);
-                }
-                if (around) {
-                    K(turn_around)(begin, out);
-                    out -= 2;
-                    start = far;
-                }
-                if (!sides)
-                    break;
-                if (!around) {
-                    bool up = out[-1] == 0;
-                    out[0] = up ? 1 : 2;
-                    out[1] = up ? 3 : 0;
-                    out += 2;
-                }
-                leading = false;
-            }
-            unsigned side = sides & (0u - sides), rest = sides ^ side;
-            adjacency[vertex] = (uint8_t)rest;
-            if (rest) {
-                if (CRACKLE_UNLIKELY(depth == stack_room)) {
-                    stack = crackle_reserve_keep(
-                        &ws->stack, (depth + 1) * 2 * sizeof *stack);
-                    if (!stack)
-                        return CRACKLE_NO_MEMORY;
-                    stack_room = ws->stack.size / sizeof *stack;
-                }
-                stack[depth].vertex = vertex;
-                stack[depth++].at = (uint32_t)(out - codes);
-                bool opens = out == begin;
-                leading = opens;
-                bool down = opens || out[-1] == 2;
-                out[0] = down ? 3 : 0;
-                out[1] = down ? 1 : 2;
-                out += 2;
-            }
-            *out++ = code[side];
-            vertex += step[side];
-            adjacency[vertex] &= (uint8_t)~facing[side];
-            cracks--;
+    struct crackle_trace *trace = ends->trace;
+    uint8_t *const far = t->vertex, *const codes = ends->codes;
+    unsigned sides = 0;
+    bool around = false;
+    if (ends->begin) {
+        const bool alone = ends->first && t->top == ends->stack + 1 &&
+                           ends->stack[0].at == ends->begin - codes;
+        while (t->top != ends->stack) {
+            t->top--;
+            t->vertex = ends->adjacency + t->top->vertex;
+            sides = *t->vertex;
+            around = alone;
+            if (sides || around)
+                break;
+            memset(codes + t->top->at, CRACKLE_DELETED, 2);
         }
-        bool up = out[-1] == 0;
-        out[0] = up ? 1 : 2;
-        out[1] = up ? 3 : 0;
-        out += 2;
-        if (CRACKLE_UNLIKELY(num_chains == chain_room)) {
-            chains = crackle_reserve_keep(
-                &ws->chains, ((size_t)num_chains + 64) * 2 * sizeof *chains);
-            if (!chains)
-                return CRACKLE_NO_MEMORY;
-            chain_room = ws->chains.size / sizeof *chains;
+        ends->first = false;
+        t->sides = sides;
+        if (around) {
+            K(turn_around)(ends->begin, t->out);
+            t->out -= 2;
+            ends->start = far;
         }
-        chains[num_chains].start = start;
-        chains[num_chains].begin = (uint32_t)(begin - codes);
-        chains[num_chains++].end = (uint32_t)(out - codes);
+        const uint8_t last = t->out[-1];
+        t->symbol = CRACKLE_BRANCH;
+        if (around && sides) {
+            if (last == 2)
+                t->symbol = CRACKLE_BRANCH_DOWN;
+            return true;
+        }
+        t->out[0] = last == 0 ? 1 : 2;
+        t->out[1] = last == 0 ? 3 : 0;
+        t->out += 2;
+        if (sides)
+            return true;
+        struct crackle_chain *chains = crackle_reserve_keep(
+            &trace->chains, ((size_t)trace->num_chains + 1) * sizeof *chains);
+        if (!chains) {
+            *status = CRACKLE_NO_MEMORY;
+            return false;
+        }
+        chains += trace->num_chains++;
+        chains->start = (uint32_t)(ends->start - ends->adjacency);
+        chains->begin = (uint32_t)(ends->begin - codes);
+        chains->end = (uint32_t)(t->out - codes);
     }
-    trace->codes = codes;
-    trace->chains = chains;
-    trace->num_chains = num_chains;
-    return CRACKLE_OK;
+    uint64_t eight;
+    while (!(eight = crackle_load64(ends->search)))
+        ends->search += 8;
+    ends->search += crackle_ctz64(eight) / 8;
+    if (ends->search - ends->adjacency >= trace->vertices)
+        return false;
+    ends->start = t->vertex = ends->search;
+    ends->begin = t->out;
+    ends->first = true;
+    t->sides = *t->vertex;
+    t->symbol = CRACKLE_BRANCH_DOWN;
+    return true;
+}
+
+/* One move along the lowest side of a vertex that has sides left; a branch
+ * symbol before it where there are more, without a branch instruction. */
+CRACKLE_HELPER void K(trace_move)(struct K(tracer) *t,
+                                  const struct K(trace_ends) *ends,
+                                  const struct K(move) *moves)
+{
+    const struct K(move) *move = &moves[t->sides];
+    const unsigned rest = t->sides & (t->sides - 1);
+    const size_t branches = rest != 0;
+    *t->vertex = (uint8_t)rest;
+    t->top->vertex = (uint32_t)(t->vertex - ends->adjacency);
+    CRACKLE_ONE_BY_ONE;
+    t->top->at = (uint32_t)(t->out - ends->codes);
+    memcpy(t->out, &t->symbol, 2);
+    t->top += branches;
+    t->out += 2 * branches;
+    *t->out++ = move->code;
+    t->symbol = move->symbol;
+    t->vertex += move->step;
+    t->sides = *t->vertex & move->facing;
+    *t->vertex = (uint8_t)t->sides;
+}
+
+/* Move on until a vertex has a side left. False at the slice's end. */
+CRACKLE_HELPER bool K(trace_on)(struct K(tracer) *t,
+                                struct K(trace_ends) *ends, int *status)
+{
+    if (CRACKLE_LIKELY(t->sides))
+        return true;
+    /* A copy, so that 't' itself can stay in registers. */
+    struct K(tracer) copy = *t;
+    bool more = K(end_arm)(&copy, ends, status);
+    *t = copy;
+    return more;
+}
+
+/*
+ * Trace all cracks to chains, as the reference does: from the first vertex in
+ * raster order that has a side left, along the first side in the order right,
+ * left, down, up; a branch symbol where there are more; at a dead end a
+ * terminate symbol and back to the last branch. A branch that has no side
+ * left when its turn comes is taken back. A branch that opens a chain, and
+ * whose arm ends before any other branch, is undone by starting at that arm's
+ * far end.
+ *
+ * Each move waits for two loads, one after the other. Two slices are traced
+ * in turns, so that one works while the other waits.
+ */
+CRACKLE_KERNEL int K(trace)(struct crackle_trace *traces, uint32_t count,
+                            uint32_t pitch)
+{
+    struct K(move) moves[16];
+    static const uint8_t code[4] = {1, 3, 2, 0}, facing[4] = {2, 1, 8, 4};
+    const int32_t step[4] = {1, -1, (int32_t)pitch, -(int32_t)pitch};
+    for (unsigned sides = 1; sides < 16; sides++) {
+        unsigned i = crackle_ctz64(sides);
+        moves[sides].step = step[i];
+        moves[sides].symbol =
+            code[i] == 2 ? CRACKLE_BRANCH_DOWN : CRACKLE_BRANCH;
+        moves[sides].code = code[i];
+        moves[sides].facing = (uint8_t)~facing[i];
+    }
+    struct K(tracer) t[2];
+    struct K(trace_ends) ends[2];
+    bool more[2] = {false, false};
+    int status = CRACKLE_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        struct crackle_trace *trace = &traces[i];
+        ends[i].trace = trace;
+        ends[i].adjacency = ends[i].search = trace->adjacency.data;
+        t[i].out = ends[i].codes = trace->codes.data;
+        t[i].top = ends[i].stack = trace->stack.data;
+        ends[i].begin = NULL;
+        more[i] = K(end_arm)(&t[i], &ends[i], &status);
+    }
+    if (more[0] && more[1]) {
+        struct K(tracer) a = t[0], b = t[1];
+        do {
+            K(trace_move)(&a, &ends[0], moves);
+            K(trace_move)(&b, &ends[1], moves);
+            more[0] = K(trace_on)(&a, &ends[0], &status);
+            more[1] = K(trace_on)(&b, &ends[1], &status);
+        } while (more[0] && more[1]);
+        t[0] = a;
+        t[1] = b;
+    }
+    for (int i = 0; i < 2 && !status; i++) {
+        struct K(tracer) a = t[i];
+        while (more[i]) {
+            K(trace_move)(&a, &ends[i], moves);
+            more[i] = K(trace_on)(&a, &ends[i], &status);
+        }
+    }
+    return status;
 }

@@ -88,6 +88,7 @@ const struct crackle_kernels CRACKLE_PASTE(crackle_kernels,
     .compare = {K(compare_0), K(compare_1), K(compare_2), K(compare_3)},
     .gather_block = {K(gather_block_0), K(gather_block_1), K(gather_block_2),
                      K(gather_block_3)},
+    .trace_begin = K(trace_begin),
     .trace = K(trace),
     .crc32c = K(crc32c),
 };

@@ -33,10 +33,13 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
             &(ws)->left, &(ws)->above, &(ws)->word_run,                       \
             &(ws)->run_component, &(ws)->row, &(ws)->crc_powers.buffer,       \
             &(ws)->values, &(ws)->block, &(ws)->tile, &(ws)->flags,           \
-            &(ws)->adjacency, &(ws)->trace, &(ws)->chains, &(ws)->sort,       \
-            &(ws)->ahead.words                                                \
+            &(ws)->sort, &(ws)->ahead.words,                                  \
+            &(ws)->traces[0].adjacency, &(ws)->traces[0].stack,               \
+            &(ws)->traces[0].codes, &(ws)->traces[0].chains,                  \
+            &(ws)->traces[1].adjacency, &(ws)->traces[1].stack,               \
+            &(ws)->traces[1].codes, &(ws)->traces[1].chains                   \
     }
-#define CRACKLE_NUM_BUFFERS 19
+#define CRACKLE_NUM_BUFFERS 24
 
 struct crackle_workspace *crackle_workspace_new(void)
 {
