@@ -229,7 +229,7 @@ int crackle_decode(const struct crackle_stream *stream,
     }
     crackle_moves_ahead(ws, z0, z1, holds);
 
-    const uint32_t block = c_order ? (uint32_t)(64 / width) : 1;
+    const uint32_t block = c_order ? CRACKLE_LINE / (uint32_t)width : 1;
     if (c_order &&
         !crackle_reserve(&ws->tile, ((size_t)sx + 8) * block * width))
         return CRACKLE_NOMEM(error);
@@ -246,7 +246,8 @@ int crackle_decode(const struct crackle_stream *stream,
             status = save(&job, saved++, empty, &used);
             if (status)
                 return status;
-            if (z + 1 < z1 && (z + 1) % block != 0 &&
+            if (z + 1 < z1 &&
+                crackle_block_depth(out, width, z + 1 - out_z0) != block &&
                 used < CRACKLE_BLOCK_BYTES)
                 continue;
             kernels->render_block[job.width_log2](

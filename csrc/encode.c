@@ -120,79 +120,80 @@ int crackle_guess_permissible(const struct crackle_params *params,
     return pairs < (uint64_t)rows * (n - 1) / 2;
 }
 
-/* Pairs in slice z, whose left cracks are in 'slice': within rows by the
- * cracks, from row to row and slice to slice by looking. */
-static uint64_t count_pairs(const struct crackle_params *params,
-                            const void *labels,
-                            const struct crackle_slice *slice, uint32_t z)
-{
-    uint64_t cracks = 0, across = 0;
-    const size_t num_words = (size_t)slice->words * slice->sy;
-    for (size_t i = 0; i < num_words; i++)
-        cracks += crackle_popcount64(slice->left[i]);
-    for (uint32_t y = 0; y < params->sy; y++) {
-        if (y == 0 && z == 0)
-            continue;
-        uint64_t before =
-            y ? offset_of(params, params->sx - 1, y - 1, z)
-              : offset_of(params, params->sx - 1, params->sy - 1, z - 1);
-        across += element(params, labels, before) ==
-                  element(params, labels, offset_of(params, 0, y, z));
-    }
-    return (uint64_t)(params->sx - 1) * params->sy - cracks + across;
-}
-
-/* The bitmaps of slice z of an array whose fastest axis is x. */
-static void compare_slice(const struct crackle_params *params,
-                          const void *labels, uint32_t z,
-                          const struct crackle_slice *slice)
+/* The bitmaps of slice z of an array whose fastest axis is x. Returns how many
+ * of its rows begin with the label before them in stream order. */
+static uint64_t compare_slice(const struct crackle_params *params,
+                              const void *labels, uint32_t z,
+                              const struct crackle_slice *slice)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     const unsigned log2 = crackle_width_log2(params->data_width);
-    const size_t row_bytes = (size_t)params->sx << log2;
-    const uint8_t *row = (const uint8_t *)labels +
-                         (size_t)z * params->sy * row_bytes;
-    for (uint32_t y = 0; y < params->sy; y++, row += row_bytes) {
-        bool first = y == 0 && z == 0;
-        /* 64 elements behind the row must be in the array. */
-        uint64_t rows_left =
-            (uint64_t)(params->sz - 1 - z) * params->sy + params->sy - 1 - y;
-        bool after = rows_left * params->sx >= 64;
-        kernels->compare[log2](row, y ? row - row_bytes : NULL, params->sx,
-                               !first, after,
-                               slice->left + (size_t)y * slice->words,
-                               slice->above + (size_t)y * slice->words);
+    const uint32_t sx = params->sx, sy = params->sy;
+    const size_t row_bytes = (size_t)sx << log2;
+    const uint8_t *row = (const uint8_t *)labels + (size_t)z * sy * row_bytes;
+    /* Rows with 64 elements of the array behind them, and the others. */
+    const uint64_t later = (uint64_t)(params->sz - 1 - z) * sy;
+    const uint64_t short_rows = (64 + (uint64_t)sx - 1) / sx;
+    uint32_t safe = sy;
+    if (later < short_rows)
+        safe = sy > short_rows - later ? sy - (uint32_t)(short_rows - later)
+                                       : 0;
+    uint64_t equal = 0;
+    if (safe)
+        equal = kernels->compare[log2](row, sx, NULL, safe, sx, z > 0, true,
+                                       slice->left, slice->above);
+    if (safe < sy) {
+        size_t at = (size_t)safe * slice->words;
+        row += safe * row_bytes;
+        equal += kernels->compare[log2](
+            row, sx, safe ? row - row_bytes : NULL, sy - safe, sx,
+            z > 0 || safe > 0, false, slice->left + at, slice->above + at);
     }
+    return equal;
 }
 
 /* The bitmaps of slices [z, z + depth) of an array whose fastest axis is z,
- * to ws->block: left and above of each in turn. */
+ * to ws->block: left and above of each in turn; and to 'equal' what
+ * compare_slice returns for each. */
 static int compare_block(const struct crackle_params *params,
                          const void *labels, uint32_t z, uint32_t depth,
-                         struct crackle_workspace *ws)
+                         struct crackle_workspace *ws, uint64_t *equal)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     const unsigned log2 = crackle_width_log2(params->data_width);
-    const uint32_t words = ws->slice.words, pitch = params->sx + 8;
-    const size_t bitmap = (size_t)words * params->sy;
+    const uint32_t sx = params->sx, sy = params->sy, words = ws->slice.words;
+    /* Room for the element before a row, and 64 behind it. */
+    const uint32_t lead = 8, pitch = sx + lead + 64;
+    const size_t bitmap = (size_t)words * sy;
     const size_t tile_bytes = ((size_t)pitch * depth) << log2;
     uint64_t *bits = crackle_reserve(&ws->block, 2 * depth * bitmap * 8);
     uint8_t *tile = crackle_reserve(&ws->tile, 2 * tile_bytes);
     if (!bits || !tile)
         return CRACKLE_NO_MEMORY;
-    for (uint32_t y = 0; y < params->sy; y++) {
-        uint8_t *here = tile + (y & 1) * tile_bytes;
-        uint8_t *above = tile + (~y & 1) * tile_bytes;
+    memset(tile, 0, 2 * tile_bytes);
+    for (uint32_t y = 0; y < sy; y++) {
+        uint8_t *here = tile + (y & 1) * tile_bytes + ((size_t)lead << log2);
+        uint8_t *above = tile + (~y & 1) * tile_bytes + ((size_t)lead << log2);
         kernels->gather_block[log2](
             (const uint8_t *)labels + (offset_of(params, 0, y, z) << log2),
-            params->sx, (uint64_t)params->sy * params->sz, depth, here,
-            pitch);
+            sx, (uint64_t)sy * params->sz, depth, here, pitch);
         for (uint32_t k = 0; k < depth; k++) {
-            size_t row = ((size_t)k * pitch) << log2;
+            const size_t row = ((size_t)k * pitch) << log2;
+            const size_t width = (size_t)1 << log2;
             uint64_t *out = bits + 2 * k * bitmap + (size_t)y * words;
-            kernels->compare[log2](here + row, y ? above + row : NULL,
-                                   params->sx, false, false, out,
-                                   out + bitmap);
+            bool same = false;
+            if (y > 0)
+                memcpy(here + row - width, above + row + (sx - 1) * width,
+                       width);
+            else if (z + k > 0)
+                same = element(params, labels,
+                               offset_of(params, sx - 1, sy - 1, z + k - 1)) ==
+                       element(params, labels,
+                               offset_of(params, 0, 0, z + k));
+            uint32_t n = kernels->compare[log2](
+                here + row, pitch, y ? above + row : NULL, 1, sx, y > 0, true,
+                out, out + bitmap);
+            equal[k] = (y ? equal[k] : 0) + n + same;
         }
     }
     return CRACKLE_OK;
@@ -201,19 +202,18 @@ static int compare_block(const struct crackle_params *params,
 /* ---- one slice ---- */
 
 /* Add the labels of slice z, whose bitmaps are in ws->slice, to 'part', and
- * make ready to trace it. */
+ * make ready to trace it. 'equal' of its rows begin with the label before. */
 static int encode_labels(const struct crackle_params *params,
-                         const void *labels, uint32_t z, int permissible,
-                         struct crackle_part *part,
+                         const void *labels, uint32_t z, uint64_t equal,
+                         int permissible, struct crackle_part *part,
                          struct crackle_workspace *ws,
                          struct crackle_trace *trace)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     struct crackle_slice *slice = &ws->slice;
     struct coded_slice *coded = &part->slices[z - part->z0];
-    part->pairs += count_pairs(params, labels, slice, z);
-
     kernels->find_runs(ws);
+    part->pairs += (uint64_t)params->sx * params->sy - slice->num_runs + equal;
     const uint32_t n = slice->num_components;
     uint32_t *first_pixel = crackle_reserve(&ws->values, ((size_t)n + 1) * 4);
     uint32_t *keys = crackle_reserve_keep(&part->keys,
@@ -312,22 +312,24 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
         goto done;
     struct crackle_slice *slice = &ws->slice;
     uint32_t waiting = 0; /* slices to trace */
-    uint32_t block = params->c_order ? 64u / params->data_width : 1;
+    uint64_t equal[CRACKLE_LINE];
     for (status = CRACKLE_OK; z < z1 && !status;) {
-        uint32_t depth = block - z % block;
+        uint32_t depth = 1;
+        if (params->c_order)
+            depth = crackle_block_depth(labels, params->data_width, z);
         depth = depth < z1 - z ? depth : z1 - z;
         if (params->c_order)
-            status = compare_block(params, labels, z, depth, ws);
+            status = compare_block(params, labels, z, depth, ws, equal);
         else
-            compare_slice(params, labels, z, slice);
+            equal[0] = compare_slice(params, labels, z, slice);
         for (uint32_t k = 0; k < depth && !status; k++, z++) {
             if (params->c_order) {
                 size_t bitmap = (size_t)slice->words * slice->sy;
                 slice->left = (uint64_t *)ws->block.data + 2 * k * bitmap;
                 slice->above = slice->left + bitmap;
             }
-            status = encode_labels(params, labels, z, permissible, part, ws,
-                                   &ws->traces[waiting++]);
+            status = encode_labels(params, labels, z, equal[k], permissible,
+                                   part, ws, &ws->traces[waiting++]);
             if (!status && (waiting == 2 || z + 1 == z1)) {
                 status = encode_cracks(params, z + 1 - waiting, waiting, part,
                                        ws);

@@ -308,6 +308,17 @@ struct crackle_walk_tables {
     uint32_t land[4];      /* from a direction's crack to the vertex behind */
 };
 
+/* Arrays whose fastest axis is z are read and written in whole cache lines:
+ * this many slices at a time, beginning where a line does. */
+#define CRACKLE_LINE 64u
+CRACKLE_INLINE uint32_t crackle_block_depth(const void *array, size_t width,
+                                            uint32_t z)
+{
+    const uint32_t most = CRACKLE_LINE / (uint32_t)width;
+    const uintptr_t lead = (uintptr_t)array % CRACKLE_LINE / width;
+    return most - (uint32_t)((lead + z) % most);
+}
+
 /* A slice put by until enough of them make whole cache lines of an array
  * whose fastest axis is z: offsets into ws->block of its left cracks, word_run
  * and the values of its runs. */
@@ -384,7 +395,7 @@ struct crackle_workspace {
     struct crackle_crc_powers crc_powers;
     struct crackle_buffer values; /* by component */
     struct crackle_buffer block;       /* where the saved slices lie */
-    struct crackle_saved saved[64];
+    struct crackle_saved saved[CRACKLE_LINE];
     struct crackle_buffer tile, flags;
     struct crackle_trace traces[2];
     struct crackle_buffer sort;
@@ -547,12 +558,14 @@ struct crackle_kernels {
      * pixel (x, y) of slice k goes to out[(x * sy + y) * stride + k]. */
     void (*render_block[4])(struct crackle_workspace *ws, uint32_t depth,
                             void *out, uint64_t stride);
-    /* The crack bitmaps of one row against itself and the row above (NULL
-     * in the first). 'before' and 'after' tell whether memory up to 64
-     * elements off the row's ends may be read. */
-    void (*compare[4])(const void *row, const void *row_above, uint32_t sx,
-                       bool before, bool after, uint64_t *left,
-                       uint64_t *above);
+    /* The crack bitmaps of rows against themselves and the row above (NULL
+     * above a slice's first). 'before' tells whether the element before the
+     * first row may be read, 'after' whether 64 behind each may. Returns how
+     * many rows begin with the element before them. */
+    uint32_t (*compare[4])(const void *first, size_t pitch,
+                           const void *first_above, uint32_t rows,
+                           uint32_t sx, bool before, bool after,
+                           uint64_t *left, uint64_t *above);
     /* Copy row y of 'depth' slices out of an array whose fastest axis is z:
      * tile[k][x], 'pitch' elements a row. */
     void (*gather_block[4])(const void *in, uint32_t sx, uint64_t x_stride,

@@ -2,6 +2,13 @@
  * for each element type T of width 1 << T_LOG2. */
 
 #define KT(name) CRACKLE_PASTE(CRACKLE_PASTE(name, T_LOG2), CRACKLE_SUFFIX)
+#if CRACKLE_LEVEL >= 2
+#define KT_LOW CRACKLE_PASTE(_mm256_unpacklo, T_SUFFIX)
+#define KT_HIGH CRACKLE_PASTE(_mm256_unpackhi, T_SUFFIX)
+#else
+#define KT_LOW CRACKLE_PASTE(_mm_unpacklo, T_SUFFIX)
+#define KT_HIGH CRACKLE_PASTE(_mm_unpackhi, T_SUFFIX)
+#endif
 #define T_CHUNK (16 / sizeof(T)) /* elements of a 16-byte store */
 
 /* Fill one row of sx pixels from its left cracks and the values of its runs,
@@ -99,6 +106,78 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
     }
 }
 
+#if CRACKLE_LEVEL >= 1
+/* A block that is transposed at once: N elements are 16 bytes. AVX2 does two
+ * squares, one below the other, and so writes 32 bytes. */
+#define T_COLS ((uint32_t)(16 / sizeof(T)))
+#define T_ROWS ((CRACKLE_LEVEL >= 2 ? 2 : 1) * T_COLS)
+
+/* out[c][r] = in[r][c] by log2 N perfect shuffles of the rows. */
+CRACKLE_HELPER void KT(transpose_block)(const T *in, size_t in_pitch, T *out,
+                                        size_t out_pitch)
+{
+    enum { N = 16 / sizeof(T) };
+#if CRACKLE_LEVEL >= 2
+    __m256i a[N], b[N];
+    for (unsigned i = 0; i < N; i++)
+        a[i] = _mm256_inserti128_si256(
+            _mm256_castsi128_si256(
+                _mm_loadu_si128((const __m128i *)(in + i * in_pitch))),
+            _mm_loadu_si128((const __m128i *)(in + (N + i) * in_pitch)), 1);
+#else
+    __m128i a[N], b[N];
+    for (unsigned i = 0; i < N; i++)
+        a[i] = _mm_loadu_si128((const __m128i *)(in + i * in_pitch));
+#endif
+    for (unsigned n = 1; n < N; n *= 2) {
+        for (unsigned i = 0; i < N / 2; i++) {
+            b[2 * i] = KT_LOW(a[i], a[i + N / 2]);
+            b[2 * i + 1] = KT_HIGH(a[i], a[i + N / 2]);
+        }
+        memcpy(a, b, sizeof a);
+    }
+    for (unsigned i = 0; i < N; i++)
+        memcpy(out + i * out_pitch, &a[i], sizeof a[i]);
+}
+#endif
+
+/* out[c][r] = in[r][c]. With 'by_rows' whole rows of 'in' are read one after
+ * the other, else whole rows of 'out' written: that of the two which lies far
+ * from its next is to be touched once only. */
+CRACKLE_HELPER void KT(transpose)(const T *in, size_t in_pitch, uint32_t rows,
+                                  uint32_t cols, T *out, size_t out_pitch,
+                                  bool by_rows)
+{
+#if CRACKLE_LEVEL >= 1
+    if (rows >= T_ROWS && cols >= T_COLS) {
+        /* The last block goes back over some of the one before. */
+        const uint32_t r_blocks = (rows + T_ROWS - 1) / T_ROWS;
+        const uint32_t c_blocks = (cols + T_COLS - 1) / T_COLS;
+        const uint32_t outer = by_rows ? r_blocks : c_blocks;
+        const uint32_t inner = by_rows ? c_blocks : r_blocks;
+        for (uint32_t i = 0; i < outer; i++)
+            for (uint32_t j = 0; j < inner; j++) {
+                uint32_t r = (by_rows ? i : j) * T_ROWS;
+                uint32_t c = (by_rows ? j : i) * T_COLS;
+                r = r < rows - T_ROWS ? r : rows - T_ROWS;
+                c = c < cols - T_COLS ? c : cols - T_COLS;
+                KT(transpose_block)(in + r * in_pitch + c, in_pitch,
+                                    out + c * out_pitch + r, out_pitch);
+            }
+        return;
+    }
+#endif
+    if (by_rows) {
+        for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t c = 0; c < cols; c++)
+                out[c * out_pitch + r] = in[r * in_pitch + c];
+    } else {
+        for (uint32_t c = 0; c < cols; c++)
+            for (uint32_t r = 0; r < rows; r++)
+                out[c * out_pitch + r] = in[r * in_pitch + c];
+    }
+}
+
 CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
                                      uint32_t depth, void *out,
                                      uint64_t stride)
@@ -118,10 +197,8 @@ CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
             KT(expand_row)(left + (size_t)y * words, sx, values + run[(size_t)y * words],
                            starts, tile + k * pitch);
         }
-        T *to = (T *)out + (size_t)y * stride;
-        for (uint32_t x = 0; x < sx; x++)
-            for (uint32_t k = 0; k < depth; k++)
-                to[(size_t)x * sy * stride + k] = tile[k * pitch + x];
+        KT(transpose)(tile, pitch, depth, sx, (T *)out + (size_t)y * stride,
+                      (size_t)sy * stride, false);
     }
 }
 
@@ -181,44 +258,58 @@ CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
 #endif
 }
 
-CRACKLE_KERNEL void KT(compare)(const void *row, const void *row_above,
-                                uint32_t sx, bool before, bool after,
-                                uint64_t *left, uint64_t *above)
+CRACKLE_KERNEL uint32_t KT(compare)(const void *first, size_t pitch,
+                                    const void *first_above, uint32_t rows,
+                                    uint32_t sx, bool before, bool after,
+                                    uint64_t *left, uint64_t *above)
 {
-    for (uint32_t x = 0; x < sx; x += 64) {
-        const T *here = (const T *)row + x;
-        const T *up = row_above ? (const T *)row_above + x : NULL;
-        uint32_t n = sx - x < 64 ? sx - x : 64;
-        T here_copy[65], up_copy[64];
-        if ((x == 0 && !before) || (n < 64 && !after)) {
-            memset(here_copy, 0, sizeof here_copy);
-            here_copy[0] = x ? here[-1] : 0;
-            memcpy(here_copy + 1, here, n * sizeof(T));
-            here = here_copy + 1;
-            if (up) {
-                memset(up_copy, 0, sizeof up_copy);
-                memcpy(up_copy, up, n * sizeof(T));
-                up = up_copy;
+    const T *row = first, *row_above = first_above;
+    const uint32_t words = (uint32_t)(((uint64_t)sx + 63) / 64);
+    const uint64_t last = K(last_mask)(sx);
+    uint32_t equal = 0;
+    for (uint32_t y = 0; y < rows; y++) {
+        for (uint32_t w = 0; w < words; w++) {
+            const T *here = row + 64 * (size_t)w;
+            const T *up = row_above ? row_above + 64 * (size_t)w : NULL;
+            uint32_t n = sx - 64 * w < 64 ? sx - 64 * w : 64;
+            T here_copy[65], up_copy[64];
+            if (CRACKLE_UNLIKELY((w == 0 && !before) || (n < 64 && !after))) {
+                memset(here_copy, 0, sizeof here_copy);
+                here_copy[0] = w || before ? here[-1] : (T)~here[0];
+                memcpy(here_copy + 1, here, n * sizeof(T));
+                here = here_copy + 1;
+                if (up) {
+                    memset(up_copy, 0, sizeof up_copy);
+                    memcpy(up_copy, up, n * sizeof(T));
+                    up = up_copy;
+                }
             }
+            left[w] = KT(differ_64)(here, here - 1);
+            above[w] = up ? KT(differ_64)(here, up) : 0;
         }
-        left[x / 64] = KT(differ_64)(here, here - 1);
-        above[x / 64] = up ? KT(differ_64)(here, up) : 0;
+        equal += ~left[0] & 1;
+        left[0] &= ~(uint64_t)1;
+        left[words - 1] &= last;
+        above[words - 1] &= last;
+        left += words;
+        above += words;
+        row_above = row;
+        row += pitch;
+        before = true;
     }
-    left[0] &= ~(uint64_t)1;
-    left[(sx - 1) / 64] &= K(last_mask)(sx);
-    above[(sx - 1) / 64] &= K(last_mask)(sx);
+    return equal;
 }
 
 CRACKLE_KERNEL void KT(gather_block)(const void *in, uint32_t sx,
                                      uint64_t x_stride, uint32_t depth,
                                      void *tile, uint32_t pitch)
 {
-    const T *from = in;
-    T *to = tile;
-    for (uint32_t x = 0; x < sx; x++, from += x_stride)
-        for (uint32_t k = 0; k < depth; k++)
-            to[(size_t)k * pitch + x] = from[k];
+    KT(transpose)(in, x_stride, sx, depth, tile, pitch, true);
 }
 
 #undef KT
 #undef T_CHUNK
+#undef KT_LOW
+#undef KT_HIGH
+#undef T_COLS
+#undef T_ROWS

@@ -64,14 +64,15 @@ CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
         const uint64_t *above = slice->above + (size_t)y * words;
         const uint64_t *left = slice->left + (size_t)y * words;
         uint64_t before = 0;
-        for (uint32_t w = 0; w <= sx / 64; w++) {
-            bool in = w < words;
-            uint64_t h = in && y < sy ? above[w] : 0;
-            uint64_t v = in && y < sy ? left[w] : 0;
-            uint64_t up = in && y > 0 ? left[(int64_t)w - words] : 0;
+        for (uint32_t w = 0; w < words; w++) {
+            uint64_t h = y < sy ? above[w] : 0;
+            uint64_t v = y < sy ? left[w] : 0;
+            uint64_t up = y > 0 ? left[(int64_t)w - words] : 0;
             K(adjacency_64)(out + 64 * w, h, h << 1 | before, v, up);
             before = h >> 63;
         }
+        if (sx % 64 == 0) /* the last vertex has a word of its own */
+            out[sx] = (uint8_t)(before << 1);
         out += (size_t)sx + 1;
     }
     memset(out, 0xFF, 8); /* ends the search for a chain's start */

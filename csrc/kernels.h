@@ -57,24 +57,32 @@ CRACKLE_HELPER uint32_t K(run_starts)(const uint64_t *left, uint32_t words,
 
 #define T uint8_t
 #define T_LOG2 0
+#define T_SUFFIX epi8
 #include "kernel_pixels.h"
 #undef T
 #undef T_LOG2
+#undef T_SUFFIX
 #define T uint16_t
 #define T_LOG2 1
+#define T_SUFFIX epi16
 #include "kernel_pixels.h"
 #undef T
 #undef T_LOG2
+#undef T_SUFFIX
 #define T uint32_t
 #define T_LOG2 2
+#define T_SUFFIX epi32
 #include "kernel_pixels.h"
 #undef T
 #undef T_LOG2
+#undef T_SUFFIX
 #define T uint64_t
 #define T_LOG2 3
+#define T_SUFFIX epi64
 #include "kernel_pixels.h"
 #undef T
 #undef T_LOG2
+#undef T_SUFFIX
 
 const struct crackle_kernels CRACKLE_PASTE(crackle_kernels,
                                            CRACKLE_SUFFIX) = {
