@@ -11,58 +11,73 @@
 #endif
 #define T_CHUNK (16 / sizeof(T)) /* elements of a 16-byte store */
 
+#if CRACKLE_LEVEL >= 1
+/* Fill 8 pixels from the left cracks 'b' and the values of the runs from that
+ * of the pixel before on. Returns where the last pixel's run is. */
+CRACKLE_HELPER const T *KT(expand_8)(unsigned b, const T *values, T *out)
+{
+    /* In pieces of a register. The lanes of a piece are relative to the run
+     * of its first pixel. */
+    enum { SIZE = CRACKLE_LEVEL >= 2 && T_LOG2 >= 2 ? 32 : 16 };
+    enum { PIECE = SIZE / sizeof(T) < 8 ? SIZE / sizeof(T) : 8 };
+    for (unsigned i = 0; i < 8; i += PIECE) {
+        const unsigned n = b >> i & ((1u << PIECE) - 1);
+        const T *from = values + (n & 1);
+        const uint64_t lanes = crackle_lanes[n];
+        values += crackle_popcount64(n);
+#if T_LOG2 == 3 && CRACKLE_LEVEL < 2
+        out[i] = from[0];
+        out[i + 1] = from[lanes >> 8 & 255];
+#else
+        __m128i k = _mm_cvtsi64_si128((long long)lanes);
+#if T_LOG2 == 0
+        __m128i v = _mm_loadl_epi64((const __m128i *)from);
+        _mm_storel_epi64((__m128i *)out, _mm_shuffle_epi8(v, k));
+#elif CRACKLE_LEVEL >= 2 && T_LOG2 >= 2
+        __m256i v = _mm256_loadu_si256((const __m256i *)from);
+#if T_LOG2 == 2
+        __m256i lane = _mm256_cvtepu8_epi32(k);
+#else
+        __m256i lane = _mm256_cvtepu8_epi64(k);
+        lane = _mm256_add_epi32(lane, lane);
+        lane = _mm256_or_si256(lane, _mm256_slli_epi64(lane, 32));
+        lane = _mm256_or_si256(lane, _mm256_set1_epi64x(1ll << 32));
+#endif
+        _mm256_storeu_si256((__m256i *)(out + i),
+                            _mm256_permutevar8x32_epi32(v, lane));
+#else
+        __m128i v = _mm_loadu_si128((const __m128i *)from);
+#if T_LOG2 == 1
+        k = _mm_unpacklo_epi8(k, k);
+        k = _mm_add_epi8(_mm_slli_epi16(k, 1), _mm_set1_epi16(0x0100));
+#else
+        k = _mm_unpacklo_epi8(k, k);
+        k = _mm_unpacklo_epi16(k, k);
+        k = _mm_add_epi8(_mm_slli_epi32(k, 2), _mm_set1_epi32(0x03020100));
+#endif
+        _mm_storeu_si128((__m128i *)(out + i), _mm_shuffle_epi8(v, k));
+#endif
+#endif
+    }
+    return values;
+}
+#endif
+
 /* Fill one row of sx pixels from its left cracks and the values of its runs,
  * which have 8 readable ones behind. 'starts' has room for sx + 8. */
 CRACKLE_HELPER void KT(expand_row)(const uint64_t *left, uint32_t sx,
                                    const T *values, uint32_t *starts, T *out)
 {
-#if (CRACKLE_LEVEL >= 2) || (CRACKLE_LEVEL >= 1 && T_LOG2 < 2)
+#if CRACKLE_LEVEL >= 1
     (void)starts;
-    const T *at = values - 1;
-    T tail[8];
-    for (uint32_t x = 0; x < sx; x += 64) {
-        uint64_t m = left[x / 64] | (x == 0);
-        uint32_t n = sx - x < 64 ? sx - x : 64;
-        for (uint32_t i = 0; i < n; i += 8) {
-            unsigned b = (unsigned)(m >> i) & 255;
-            T *to = i + 8 <= n ? out + x + i : tail;
-            const T *from = at + (b & 1);
-#if T_LOG2 == 0
-            __m128i v = _mm_loadl_epi64((const __m128i *)from);
-            __m128i k = _mm_cvtsi64_si128((long long)crackle_lanes[b]);
-            _mm_storel_epi64((__m128i *)to, _mm_shuffle_epi8(v, k));
-#elif T_LOG2 == 1
-            __m128i v = _mm_loadu_si128((const __m128i *)from);
-            __m128i k = _mm_cvtsi64_si128((long long)crackle_lanes[b]);
-            k = _mm_unpacklo_epi8(k, k);
-            k = _mm_add_epi8(_mm_add_epi8(k, k), _mm_set1_epi16(0x0100));
-            _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(v, k));
-#elif T_LOG2 == 2
-            __m256i v = _mm256_loadu_si256((const __m256i *)from);
-            __m256i k = _mm256_cvtepu8_epi32(
-                _mm_cvtsi64_si128((long long)crackle_lanes[b]));
-            _mm256_storeu_si256((__m256i *)to,
-                                _mm256_permutevar8x32_epi32(v, k));
-#else
-            /* Two halves: the second begins at pixel 4's run. */
-            uint64_t lanes = crackle_lanes[b];
-            for (int h = 0; h < 2; h++) {
-                uint64_t mid = lanes >> 32 & 255;
-                const T *half = h ? from + mid : from;
-                uint64_t four = h ? (lanes >> 32) - mid * 0x01010101u : lanes;
-                __m256i v = _mm256_loadu_si256((const __m256i *)half);
-                __m256i k = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)four));
-                k = _mm256_add_epi32(k, k);
-                k = _mm256_or_si256(k, _mm256_slli_epi64(k, 32));
-                k = _mm256_or_si256(k, _mm256_set1_epi64x(1ll << 32));
-                _mm256_storeu_si256((__m256i *)(to + 4 * h),
-                                    _mm256_permutevar8x32_epi32(v, k));
-            }
-#endif
-            at += crackle_popcount64(b);
-            if (CRACKLE_UNLIKELY(to == tail))
-                memcpy(out + x + i, tail, (n - i) * sizeof(T));
-        }
+    const uint8_t *bits = (const uint8_t *)left;
+    const uint32_t eights = sx / 8;
+    for (uint32_t i = 0; i < eights; i++)
+        values = KT(expand_8)(bits[i], values, out + 8 * (size_t)i);
+    if (sx % 8) {
+        T tail[8];
+        KT(expand_8)(bits[eights], values, tail);
+        memcpy(out + 8 * (size_t)eights, tail, sx % 8 * sizeof(T));
     }
 #else
     /* Whole chunks from each run's start: the next run overwrites what goes
