@@ -34,11 +34,14 @@ CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
 }
 #endif
 
-/* Between stores that gcc would collect in a vector first, at a loss. */
+/* Between stores that gcc would collect in a vector first, at a loss; and to
+ * ask for a cache line before it is needed. */
 #if defined(__GNUC__) || defined(__clang__)
 #define CRACKLE_ONE_BY_ONE __asm__ volatile("" ::: "memory")
+#define CRACKLE_PREFETCH(p, to_write) __builtin_prefetch(p, to_write)
 #else
 #define CRACKLE_ONE_BY_ONE (void)0
+#define CRACKLE_PREFETCH(p, to_write) (void)(p)
 #endif
 
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)

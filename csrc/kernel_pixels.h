@@ -3,9 +3,11 @@
 
 #define KT(name) CRACKLE_PASTE(CRACKLE_PASTE(name, T_LOG2), CRACKLE_SUFFIX)
 #if CRACKLE_LEVEL >= 2
+#define KT_REGISTER __m256i
 #define KT_LOW CRACKLE_PASTE(_mm256_unpacklo, T_SUFFIX)
 #define KT_HIGH CRACKLE_PASTE(_mm256_unpackhi, T_SUFFIX)
 #else
+#define KT_REGISTER __m128i
 #define KT_LOW CRACKLE_PASTE(_mm_unpacklo, T_SUFFIX)
 #define KT_HIGH CRACKLE_PASTE(_mm_unpackhi, T_SUFFIX)
 #endif
@@ -127,32 +129,52 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
 #define T_COLS ((uint32_t)(16 / sizeof(T)))
 #define T_ROWS ((CRACKLE_LEVEL >= 2 ? 2 : 1) * T_COLS)
 
-/* out[c][r] = in[r][c] by log2 N perfect shuffles of the rows. */
+/* One perfect shuffle of 'n' registers, of what lies in their elements. */
+CRACKLE_HELPER void KT(shuffle)(const KT_REGISTER *from, KT_REGISTER *to)
+{
+    for (unsigned i = 0; i < T_COLS / 2; i++) {
+        to[2 * i] = KT_LOW(from[i], from[i + T_COLS / 2]);
+        to[2 * i + 1] = KT_HIGH(from[i], from[i + T_COLS / 2]);
+    }
+}
+
+/* out[c][r] = in[r][c] by as many shuffles as a row number has bits. */
 CRACKLE_HELPER void KT(transpose_block)(const T *in, size_t in_pitch, T *out,
                                         size_t out_pitch)
 {
-    enum { N = 16 / sizeof(T) };
+    KT_REGISTER a[16 / sizeof(T)], b[16 / sizeof(T)];
+    for (unsigned i = 0; i < T_COLS; i++) {
+        const __m128i *row = (const __m128i *)(in + i * in_pitch);
 #if CRACKLE_LEVEL >= 2
-    __m256i a[N], b[N];
-    for (unsigned i = 0; i < N; i++)
+        const __m128i *below =
+            (const __m128i *)(in + (T_COLS + i) * in_pitch);
         a[i] = _mm256_inserti128_si256(
-            _mm256_castsi128_si256(
-                _mm_loadu_si128((const __m128i *)(in + i * in_pitch))),
-            _mm_loadu_si128((const __m128i *)(in + (N + i) * in_pitch)), 1);
+            _mm256_castsi128_si256(_mm_loadu_si128(row)),
+            _mm_loadu_si128(below), 1);
 #else
-    __m128i a[N], b[N];
-    for (unsigned i = 0; i < N; i++)
-        a[i] = _mm_loadu_si128((const __m128i *)(in + i * in_pitch));
+        a[i] = _mm_loadu_si128(row);
 #endif
-    for (unsigned n = 1; n < N; n *= 2) {
-        for (unsigned i = 0; i < N / 2; i++) {
-            b[2 * i] = KT_LOW(a[i], a[i + N / 2]);
-            b[2 * i + 1] = KT_HIGH(a[i], a[i + N / 2]);
-        }
-        memcpy(a, b, sizeof a);
     }
-    for (unsigned i = 0; i < N; i++)
-        memcpy(out + i * out_pitch, &a[i], sizeof a[i]);
+    KT(shuffle)(a, b);
+    const KT_REGISTER *result = b;
+#if T_LOG2 <= 2
+    KT(shuffle)(b, a);
+    result = a;
+#endif
+#if T_LOG2 <= 1
+    KT(shuffle)(a, b);
+    result = b;
+#endif
+#if T_LOG2 == 0
+    KT(shuffle)(b, a);
+    result = a;
+#endif
+    for (unsigned i = 0; i < T_COLS; i++)
+#if CRACKLE_LEVEL >= 2
+        _mm256_storeu_si256((__m256i *)(out + i * out_pitch), result[i]);
+#else
+        _mm_storeu_si128((__m128i *)(out + i * out_pitch), result[i]);
+#endif
 }
 #endif
 
@@ -170,7 +192,17 @@ CRACKLE_HELPER void KT(transpose)(const T *in, size_t in_pitch, uint32_t rows,
         const uint32_t c_blocks = (cols + T_COLS - 1) / T_COLS;
         const uint32_t outer = by_rows ? r_blocks : c_blocks;
         const uint32_t inner = by_rows ? c_blocks : r_blocks;
-        for (uint32_t i = 0; i < outer; i++)
+        /* Of an array too large for the caches, ask for the lines ahead. */
+        const T *lines = by_rows ? in : out;
+        const size_t pitch = by_rows ? in_pitch : out_pitch;
+        const uint32_t ahead = 3 * (by_rows ? T_ROWS : T_COLS);
+        const uint32_t num_lines = by_rows ? rows : cols;
+        const bool far = num_lines * pitch * sizeof(T) >= 16u << 20;
+        for (uint32_t i = 0; i < outer; i++) {
+            const uint32_t next = i * (by_rows ? T_ROWS : T_COLS) + ahead;
+            for (uint32_t k = next; far && k < next + ahead / 3; k++)
+                CRACKLE_PREFETCH(lines + (k < num_lines ? k * pitch : 0),
+                                 !by_rows);
             for (uint32_t j = 0; j < inner; j++) {
                 uint32_t r = (by_rows ? i : j) * T_ROWS;
                 uint32_t c = (by_rows ? j : i) * T_COLS;
@@ -179,6 +211,7 @@ CRACKLE_HELPER void KT(transpose)(const T *in, size_t in_pitch, uint32_t rows,
                 KT(transpose_block)(in + r * in_pitch + c, in_pitch,
                                     out + c * out_pitch + r, out_pitch);
             }
+        }
         return;
     }
 #endif
@@ -324,6 +357,7 @@ CRACKLE_KERNEL void KT(gather_block)(const void *in, uint32_t sx,
 
 #undef KT
 #undef T_CHUNK
+#undef KT_REGISTER
 #undef KT_LOW
 #undef KT_HIGH
 #undef T_COLS
