@@ -2,7 +2,7 @@
 #include "internal.h"
 
 /* Copy codepoints, leaving out the deleted: the end of the copy. 'to' may be
- * 'from' or lie before it. */
+ * 'from' or lie before it, and has room for one more. */
 static uint8_t *copy_kept(uint8_t *to, const uint8_t *from, size_t n)
 {
     size_t i = 0;
@@ -17,9 +17,10 @@ static uint8_t *copy_kept(uint8_t *to, const uint8_t *from, size_t n)
                 continue;
             }
         }
-        for (size_t end = i + 8 < n ? i + 8 : n; i < end; i++)
-            if (from[i] != CRACKLE_DELETED)
-                *to++ = from[i];
+        for (size_t end = i + 8 < n ? i + 8 : n; i < end; i++) {
+            *to = from[i];
+            to += from[i] != CRACKLE_DELETED;
+        }
     }
     return to;
 }

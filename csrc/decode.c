@@ -97,7 +97,7 @@ static int components_read(const struct crackle_stream *stream,
                             "the slice has another number of components than "
                             "the label section says");
     if (stream->component_crcs &&
-        kernels->crc(ws, NULL) !=
+        kernels->crc(ws) !=
             crackle_load32(stream->component_crcs + (size_t)z * 4))
         return crackle_fail(error, CRACKLE_CORRUPT,
                             CRACKLE_SECTION_COMPONENTS, z,

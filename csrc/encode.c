@@ -43,10 +43,26 @@ static int table_grow(struct crackle_part *part)
     return CRACKLE_OK;
 }
 
+/* The index of 'label' in part->unique if it is where it is looked for first;
+ * most are. */
+CRACKLE_INLINE bool find_label(const struct crackle_part *part, uint64_t label,
+                               uint32_t *index)
+{
+    if (!part->table_log2)
+        return false;
+    uint32_t entry = part->table[hash(label, part->table_log2)];
+    if (!entry || ((const uint64_t *)part->unique.data)[entry - 1] != label)
+        return false;
+    *index = entry - 1;
+    return true;
+}
+
 /* The index of 'label' in part->unique, added if it is new. */
 static int intern(struct crackle_part *part, uint64_t label, uint32_t *index)
 {
-    if (2 * part->num_unique >= (size_t)1 << part->table_log2 ||
+    /* At most half full; a table that fits the caches, an eighth. */
+    const unsigned spare = part->table_log2 > 16 ? 1 : 3;
+    if (part->num_unique << spare >= (size_t)1 << part->table_log2 ||
         !part->table_log2)
         if (table_grow(part))
             return CRACKLE_NO_MEMORY;
@@ -72,26 +88,34 @@ static int intern(struct crackle_part *part, uint64_t label, uint32_t *index)
 
 /* ---- reading the array ---- */
 
-/* Element i of the array, extended to 64 bits. */
-CRACKLE_INLINE uint64_t element(const struct crackle_params *params,
-                                const void *labels, uint64_t i)
+/* Element i of an array, extended to 64 bits. */
+CRACKLE_INLINE uint64_t element(const void *labels, unsigned width,
+                                bool is_signed, uint64_t i)
 {
-    switch (params->data_width) {
-    case 1: {
-        uint8_t v = ((const uint8_t *)labels)[i];
-        return params->is_signed ? (uint64_t)(int64_t)(int8_t)v : v;
-    }
-    case 2: {
-        uint16_t v = ((const uint16_t *)labels)[i];
-        return params->is_signed ? (uint64_t)(int64_t)(int16_t)v : v;
-    }
-    case 4: {
-        uint32_t v = ((const uint32_t *)labels)[i];
-        return params->is_signed ? (uint64_t)(int64_t)(int32_t)v : v;
-    }
+    const unsigned shift = is_signed ? 64 - 8 * width : 0;
+    uint64_t v;
+    switch (width) {
+    case 1:
+        v = ((const uint8_t *)labels)[i];
+        break;
+    case 2:
+        v = ((const uint16_t *)labels)[i];
+        break;
+    case 4:
+        v = ((const uint32_t *)labels)[i];
+        break;
     default:
-        return ((const uint64_t *)labels)[i];
+        v = ((const uint64_t *)labels)[i];
     }
+    return (uint64_t)((int64_t)(v << shift) >> shift);
+}
+
+/* Whether elements i and j are equal. */
+CRACKLE_INLINE bool equal_at(const struct crackle_params *params,
+                             const void *labels, uint64_t i, uint64_t j)
+{
+    return element(labels, params->data_width, false, i) ==
+           element(labels, params->data_width, false, j);
 }
 
 CRACKLE_INLINE uint64_t offset_of(const struct crackle_params *params,
@@ -114,8 +138,8 @@ int crackle_guess_permissible(const struct crackle_params *params,
     for (uint32_t i = 0; i < rows; i++) {
         uint32_t y = (uint32_t)((uint64_t)i * params->sy / rows);
         for (uint32_t x = 1; x < n; x++)
-            pairs += element(params, labels, offset_of(params, x, y, z)) ==
-                     element(params, labels, offset_of(params, x - 1, y, z));
+            pairs += equal_at(params, labels, offset_of(params, x, y, z),
+                              offset_of(params, x - 1, y, z));
     }
     return pairs < (uint64_t)rows * (n - 1) / 2;
 }
@@ -186,10 +210,9 @@ static int compare_block(const struct crackle_params *params,
                 memcpy(here + row - width, above + row + (sx - 1) * width,
                        width);
             else if (z + k > 0)
-                same = element(params, labels,
-                               offset_of(params, sx - 1, sy - 1, z + k - 1)) ==
-                       element(params, labels,
-                               offset_of(params, 0, 0, z + k));
+                same = equal_at(params, labels,
+                                offset_of(params, sx - 1, sy - 1, z + k - 1),
+                                offset_of(params, 0, 0, z + k));
             uint32_t n = kernels->compare[log2](
                 here + row, pitch, y ? above + row : NULL, 1, sx, y > 0, true,
                 out, out + bitmap);
@@ -200,6 +223,35 @@ static int compare_block(const struct crackle_params *params,
 }
 
 /* ---- one slice ---- */
+
+/* The key of each component of slice z. 'width' is params->data_width, as a
+ * constant. */
+CRACKLE_INLINE int labels_of_slice(const struct crackle_params *params,
+                                   const void *labels, uint32_t z,
+                                   unsigned width, struct crackle_part *part,
+                                   const struct crackle_slice *slice,
+                                   uint32_t *keys)
+{
+    const uint32_t sx = params->sx;
+    uint64_t last = 0;
+    uint32_t index = 0;
+    for (uint32_t c = 0; c < slice->num_components; c++) {
+        const uint32_t pixel = slice->run_start[slice->first_run[c]];
+        uint64_t at = (uint64_t)z * sx * params->sy + pixel;
+        if (params->c_order)
+            at = offset_of(params, pixel % sx, pixel / sx, z);
+        const uint64_t label =
+            element(labels, width, params->is_signed, at);
+        if (c == 0 || (label != last && !find_label(part, label, &index))) {
+            int status = intern(part, label, &index);
+            if (status)
+                return status;
+        }
+        last = label;
+        keys[c] = index;
+    }
+    return CRACKLE_OK;
+}
 
 /* Add the labels of slice z, whose bitmaps are in ws->slice, to 'part', and
  * make ready to trace it. 'equal' of its rows begin with the label before. */
@@ -215,31 +267,29 @@ static int encode_labels(const struct crackle_params *params,
     kernels->find_runs(ws);
     part->pairs += (uint64_t)params->sx * params->sy - slice->num_runs + equal;
     const uint32_t n = slice->num_components;
-    uint32_t *first_pixel = crackle_reserve(&ws->values, ((size_t)n + 1) * 4);
     uint32_t *keys = crackle_reserve_keep(&part->keys,
                                           (part->num_keys + n) * sizeof *keys);
-    if (!first_pixel || !keys)
+    if (!keys)
         return CRACKLE_NO_MEMORY;
     keys += part->num_keys;
     coded->components = n;
-    coded->crc = kernels->crc(ws, first_pixel);
-    uint64_t last = 0;
-    uint32_t last_index = 0;
-    for (uint32_t c = 0; c < n; c++) {
-        uint64_t at = params->c_order
-                          ? offset_of(params, first_pixel[c] % params->sx,
-                                      first_pixel[c] / params->sx, z)
-                          : (uint64_t)z * params->sx * params->sy +
-                                first_pixel[c];
-        uint64_t label = element(params, labels, at);
-        if (c == 0 || label != last) {
-            int status = intern(part, label, &last_index);
-            if (status)
-                return status;
-            last = label;
-        }
-        keys[c] = last_index;
+    coded->crc = kernels->crc(ws);
+    int status = CRACKLE_OK;
+    switch (params->data_width) {
+    case 1:
+        status = labels_of_slice(params, labels, z, 1, part, slice, keys);
+        break;
+    case 2:
+        status = labels_of_slice(params, labels, z, 2, part, slice, keys);
+        break;
+    case 4:
+        status = labels_of_slice(params, labels, z, 4, part, slice, keys);
+        break;
+    default:
+        status = labels_of_slice(params, labels, z, 8, part, slice, keys);
     }
+    if (status)
+        return status;
     part->num_keys += n;
 
     if (permissible)

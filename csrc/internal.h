@@ -286,13 +286,17 @@ void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size);
  * a row begins; so the run of a pixel is word_run plus the cracks up to it,
  * and row y's runs begin with word_run[y * words], the last row's end with
  * word_run[sy * words]. run_component holds each run's component: ids in
- * raster order of the components' first pixels, 'num_components' in all.
+ * raster order of the components' first pixels, 'num_components' in all;
+ * run_start its first pixel, x + sx * y, once the crc was taken; and
+ * first_run each component's first run.
  */
 struct crackle_slice {
     uint32_t sx, sy, words;
     uint64_t *left, *above;
     uint32_t *word_run;
     uint32_t *run_component;
+    uint32_t *run_start;
+    uint32_t *first_run;
     uint32_t num_runs, num_components;
 };
 
@@ -393,7 +397,7 @@ struct crackle_workspace {
     struct crackle_buffer cracks; /* byte map of both planes, always zero */
     struct crackle_buffer codes, marks, stack; /* see crackle_moves */
     struct crackle_buffer left, above;         /* see crackle_slice */
-    struct crackle_buffer word_run, run_component;
+    struct crackle_buffer word_run, run_component, run_start, first_run;
     struct crackle_buffer row; /* what finding or rendering rows needs */
     struct crackle_crc_powers crc_powers;
     struct crackle_buffer values; /* by component */
@@ -549,10 +553,9 @@ struct crackle_kernels {
     bool (*cracks_to_bits)(struct crackle_workspace *ws);
     /* Find runs and components from the bitmaps. */
     void (*find_runs)(struct crackle_workspace *ws);
-    /* The crc32c of the slice's component ids as uint32 little-endian; with
-     * 'first_pixel' not NULL, room for one more than there are components,
-     * also where each starts. */
-    uint32_t (*crc)(struct crackle_workspace *ws, uint32_t *first_pixel);
+    /* The crc32c of the slice's component ids as uint32 little-endian; sets
+     * run_start. */
+    uint32_t (*crc)(struct crackle_workspace *ws);
     /* By log2 of the element width. Fill out[sy][sx] with the value of each
      * pixel's component. */
     void (*render[4])(struct crackle_workspace *ws, const void *values,

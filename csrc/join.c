@@ -102,14 +102,26 @@ static void header_write(const struct crackle_params *params, int permissible,
     p[28] = crackle_crc8(p + 5, 23);
 }
 
-/* Write keys of 'width' bytes. */
+/* Write keys of 'width' bytes: 1, 2 or 4, as there are less than 2^32. */
 static uint8_t *keys_write(const struct crackle_part *part,
                            const uint32_t *ranks, unsigned width, uint8_t *p)
 {
     const uint32_t *keys = part->keys.data;
-    for (size_t i = 0; i < part->num_keys; i++)
-        p = crackle_store(p, ranks[keys[i]], width);
-    return p;
+    const size_t n = part->num_keys;
+    switch (width) {
+    case 1:
+        for (size_t i = 0; i < n; i++)
+            p[i] = (uint8_t)ranks[keys[i]];
+        break;
+    case 2:
+        for (size_t i = 0; i < n; i++)
+            crackle_store(p + 2 * i, ranks[keys[i]], 2);
+        break;
+    default:
+        for (size_t i = 0; i < n; i++)
+            crackle_store(p + 4 * i, ranks[keys[i]], 4);
+    }
+    return p + n * width;
 }
 
 /* The slices of all parts in turn: their moves, and where their code is. */

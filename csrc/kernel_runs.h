@@ -78,6 +78,7 @@ CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
     const uint32_t sy = slice->sy, words = slice->words;
     const uint64_t *left = slice->left;
     uint32_t *word_run = slice->word_run, *parent = slice->run_component;
+    uint32_t *first_run = slice->first_run;
     struct K(link) *links = ws->row.data, *end = links;
 
     uint32_t runs = 0;
@@ -119,6 +120,7 @@ CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
     for (uint32_t r = 0; r < runs; r++) {
         uint32_t id = parent[parent[r]], root = parent[r] == r;
         parent[r] = id ^ ((id ^ components) & (0u - root));
+        first_run[components] = r;
         components += root;
     }
     slice->num_runs = runs;
@@ -152,23 +154,23 @@ CRACKLE_HELPER uint32_t K(reduce)(uint64_t product)
 }
 #endif
 
-CRACKLE_HELPER uint32_t K(crc_of_runs)(struct crackle_workspace *ws,
-                                       uint32_t *first_pixel)
+CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
 {
     const struct crackle_slice *slice = &ws->slice;
     const struct crackle_crc_powers *powers = &ws->crc_powers;
     const uint32_t sx = slice->sx, sy = slice->sy;
     const uint32_t *factor = powers->buffer.data;
     const uint32_t *id = slice->run_component;
-    uint32_t *starts = ws->row.data;
-    uint32_t crc = 0xFFFFFFFF, seen = 0;
+    uint32_t *starts = slice->run_start;
+    uint32_t crc = 0xFFFFFFFF;
 
     for (uint32_t y = 0; y < sy; y += powers->rows) {
         uint32_t rows = powers->rows < sy - y ? powers->rows : sy - y;
         const uint64_t *left = slice->left + (size_t)y * slice->words;
-        uint32_t n = 0, pixels = rows * sx;
+        uint32_t n = 0, pixels = rows * sx, begin = y * sx;
         for (uint32_t i = 0; i < rows; i++, left += slice->words)
-            n += K(run_starts)(left, slice->words, i * sx, starts + n);
+            n += K(run_starts)(left, slice->words, begin + i * sx,
+                               starts + n);
         /* The table is for a whole block, and this may end before. */
         const uint32_t *power = factor + powers->rows * sx - pixels;
         uint32_t previous = 0;
@@ -185,18 +187,15 @@ CRACKLE_HELPER uint32_t K(crc_of_runs)(struct crackle_workspace *ws,
             previous = id[i];
 #if CRACKLE_LEVEL >= 1
             __m128i a = _mm_cvtsi32_si128((int)change);
-            __m128i b = _mm_cvtsi32_si128((int)power[starts[i]]);
+            __m128i b = _mm_cvtsi32_si128((int)power[starts[i] - begin]);
             sum = _mm_xor_si128(sum, _mm_clmulepi64_si128(a, b, 0));
 #else
             for (int b = 0; b < bits; b++)
-                by_bit[b] ^= power[starts[i]] & (0u - (change >> b & 1));
+                by_bit[b] ^= power[starts[i] - begin] & (0u - (change >> b & 1));
 #endif
-            if (first_pixel) {
-                first_pixel[seen] = starts[i] + y * sx;
-                seen += previous == seen;
-            }
         }
         id += n;
+        starts += n;
 #if CRACKLE_LEVEL >= 1
         uint64_t product = (uint64_t)_mm_cvtsi128_si64(sum);
 #else
@@ -208,14 +207,6 @@ CRACKLE_HELPER uint32_t K(crc_of_runs)(struct crackle_workspace *ws,
         crc = K(reduce)(product);
     }
     return ~crc;
-}
-
-CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws,
-                                         uint32_t *first_pixel)
-{
-    /* Two copies: the decoder's has no trace of first_pixel. */
-    return first_pixel ? K(crc_of_runs)(ws, first_pixel)
-                       : K(crc_of_runs)(ws, NULL);
 }
 
 /* The crc32c register after 'size' more bytes. */

@@ -38,7 +38,24 @@ CRACKLE_HELPER uint32_t K(run_starts)(const uint64_t *left, uint32_t words,
     for (uint32_t w = 0; w < words; w++) {
         uint64_t m = left[w] | (w == 0);
         uint32_t *p = out + n;
-        n += crackle_popcount64(m);
+        const uint32_t count = crackle_popcount64(m);
+        n += count;
+#if CRACKLE_LEVEL >= 2
+        if (count > 8) {
+            for (uint32_t i = 0; i < 64; i += 8, m >>= 8) {
+                uint64_t bytes = _pdep_u64(m, 0x0101010101010101u) * 255;
+                __m128i at = _mm_cvtsi64_si128(
+                    (long long)_pext_u64(0x0706050403020100u, bytes));
+                _mm256_storeu_si256(
+                    (__m256i *)p,
+                    _mm256_add_epi32(_mm256_cvtepu8_epi32(at),
+                                     _mm256_set1_epi32((int)(base + i))));
+                p += crackle_popcount64(m & 255);
+            }
+            base += 64;
+            continue;
+        }
+#endif
         do {
             for (int i = 0; i < 4; i++) {
                 *p++ = base + crackle_ctz64(m | (uint64_t)1 << 63);

@@ -80,78 +80,139 @@ CRACKLE_INLINE uint64_t label_at(const struct crackle_stream *stream,
     return stream->header.is_signed ? crackle_sign_extend(v, width) : v;
 }
 
-/* One loop for each width of key and value. */
-#define CRACKLE_KEYED(TYPE, KEY_WIDTH, VALUE)                                 \
+/* The same as crackle_labels_of_slice for a stream with pins. */
+static int pinned_values(const struct crackle_stream *stream,
+                         const struct crackle_slice *slice, uint32_t z,
+                         const uint64_t *label, unsigned width, void *values,
+                         struct crackle_error *error)
+{
+    const uint32_t n = slice->num_components;
+    uint64_t *keys = malloc((size_t)n * sizeof *keys);
+    if (!keys)
+        return CRACKLE_NOMEM(error);
+    int status = crackle_pins_of_slice(stream, slice, z, keys, error);
+    for (uint32_t i = 0; i < n && !status; i++) {
+        uint64_t v = label_at(stream, keys[i]);
+        if (label)
+            v = v == *label;
+        switch (width) {
+        case 1:
+            ((uint8_t *)values)[i] = (uint8_t)v;
+            break;
+        case 2:
+            ((uint16_t *)values)[i] = (uint16_t)v;
+            break;
+        case 4:
+            ((uint32_t *)values)[i] = (uint32_t)v;
+            break;
+        default:
+            ((uint64_t *)values)[i] = v;
+        }
+    }
+    free(keys);
+    return status;
+}
+
+/* Components whose keys are read, and then their values, at a time. */
+#define CRACKLE_KEYS 1024u
+
+/* The keys of 'n' components to 'keys'. Returns the largest. */
+static uint64_t keys_read(const uint8_t *p, unsigned width, uint32_t n,
+                          uint64_t *keys)
+{
+    uint64_t most = 0;
+#define CRACKLE_READ_KEYS(WIDTH)                                              \
     for (uint32_t i = 0; i < n; i++) {                                        \
-        uint64_t k = crackle_load(keys + (size_t)i * KEY_WIDTH, KEY_WIDTH);   \
-        if (CRACKLE_UNLIKELY(k >= limit))                                     \
-            return bad_key(z, error);                                         \
+        keys[i] = crackle_load(p + (size_t)i * WIDTH, WIDTH);                 \
+        most = keys[i] > most ? keys[i] : most;                               \
+    }
+    switch (width) {
+    case 1:
+        CRACKLE_READ_KEYS(1)
+        break;
+    case 2:
+        CRACKLE_READ_KEYS(2)
+        break;
+    case 4:
+        CRACKLE_READ_KEYS(4)
+        break;
+    default:
+        CRACKLE_READ_KEYS(8)
+    }
+    return most;
+}
+
+/* The values of 'n' keys, all in the table, to 'values': labels of 'width'
+ * bytes, or bytes that tell whether they are '*wanted'. */
+static void values_read(const struct crackle_stream *stream,
+                        const uint64_t *keys, uint32_t n, unsigned width,
+                        const uint64_t *wanted, void *values)
+{
+    const uint8_t *unique = stream->unique;
+    const unsigned stored = stream->header.stored_width;
+    const unsigned shift = stream->header.is_signed ? 64 - 8 * stored : 0;
+    /* One loop for each width of label and value. */
+#define CRACKLE_VALUES(TYPE, STORED, VALUE)                                   \
+    for (uint32_t i = 0; i < n; i++) {                                        \
+        uint64_t v = crackle_load(unique + keys[i] * STORED, STORED);         \
+        v = (uint64_t)((int64_t)(v << shift) >> shift);                       \
         ((TYPE *)values)[i] = (TYPE)(VALUE);                                  \
     }
-#define CRACKLE_KEYED_BY(TYPE, VALUE)                                         \
-    switch (key_width) {                                                      \
+#define CRACKLE_VALUES_OF(TYPE, VALUE)                                        \
+    switch (stored) {                                                         \
     case 1:                                                                   \
-        CRACKLE_KEYED(TYPE, 1, VALUE)                                         \
+        CRACKLE_VALUES(TYPE, 1, VALUE)                                        \
         break;                                                                \
     case 2:                                                                   \
-        CRACKLE_KEYED(TYPE, 2, VALUE)                                         \
+        CRACKLE_VALUES(TYPE, 2, VALUE)                                        \
         break;                                                                \
     case 4:                                                                   \
-        CRACKLE_KEYED(TYPE, 4, VALUE)                                         \
+        CRACKLE_VALUES(TYPE, 4, VALUE)                                        \
         break;                                                                \
     default:                                                                  \
-        CRACKLE_KEYED(TYPE, 8, VALUE)                                         \
+        CRACKLE_VALUES(TYPE, 8, VALUE)                                        \
     }
+    if (wanted) {
+        CRACKLE_VALUES_OF(uint8_t, v == *wanted)
+    } else {
+        switch (width) {
+        case 1:
+            CRACKLE_VALUES_OF(uint8_t, v)
+            break;
+        case 2:
+            CRACKLE_VALUES_OF(uint16_t, v)
+            break;
+        case 4:
+            CRACKLE_VALUES_OF(uint32_t, v)
+            break;
+        default:
+            CRACKLE_VALUES_OF(uint64_t, v)
+        }
+    }
+}
 
 int crackle_labels_of_slice(const struct crackle_stream *stream,
                             const struct crackle_slice *slice, uint32_t z,
                             const uint64_t *label, void *values,
                             struct crackle_error *error)
 {
+    const unsigned width = label ? 1 : stream->header.data_width;
     const uint32_t n = slice->num_components;
-    const uint8_t *keys;
-    unsigned key_width = stream->key_width;
-    uint64_t limit = stream->num_unique;
-    uint64_t *pinned = NULL;
-    int status = CRACKLE_OK;
-
-    if (stream->keys) {
-        keys = stream->keys + stream->first_component[z] * key_width;
-    } else {
-        pinned = malloc((size_t)n * sizeof *pinned);
-        if (!pinned)
-            return CRACKLE_NOMEM(error);
-        status = crackle_pins_of_slice(stream, slice, z, pinned, error);
-        if (status) {
-            free(pinned);
-            return status;
-        }
-        for (uint32_t i = 0; CRACKLE_BIG_ENDIAN && i < n; i++)
-            pinned[i] = crackle_swap64(pinned[i]);
-        keys = (const uint8_t *)pinned;
-        key_width = 8;
-        limit++; /* the background */
+    if (!stream->keys)
+        return pinned_values(stream, slice, z, label, width, values, error);
+    const unsigned key_width = stream->key_width;
+    const uint8_t *p = stream->keys + stream->first_component[z] * key_width;
+    uint64_t keys[CRACKLE_KEYS];
+    for (uint32_t i = 0; i < n; i += CRACKLE_KEYS) {
+        uint32_t count = n - i < CRACKLE_KEYS ? n - i : CRACKLE_KEYS;
+        uint64_t most = keys_read(p + (size_t)i * key_width, key_width, count,
+                                  keys);
+        if (most >= stream->num_unique)
+            return bad_key(z, error);
+        values_read(stream, keys, count, width, label,
+                    (uint8_t *)values + (size_t)i * width);
     }
-    if (label) {
-        uint64_t wanted = *label;
-        CRACKLE_KEYED_BY(uint8_t, label_at(stream, k) == wanted)
-    } else {
-        switch (stream->header.data_width) {
-        case 1:
-            CRACKLE_KEYED_BY(uint8_t, label_at(stream, k))
-            break;
-        case 2:
-            CRACKLE_KEYED_BY(uint16_t, label_at(stream, k))
-            break;
-        case 4:
-            CRACKLE_KEYED_BY(uint32_t, label_at(stream, k))
-            break;
-        default:
-            CRACKLE_KEYED_BY(uint64_t, label_at(stream, k))
-        }
-    }
-    free(pinned);
-    return status;
+    return CRACKLE_OK;
 }
 
 const uint8_t *crackle_unique(const struct crackle_stream *stream,

@@ -31,7 +31,8 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
     {                                                                         \
         &(ws)->cracks, &(ws)->codes, &(ws)->marks, &(ws)->stack,              \
             &(ws)->left, &(ws)->above, &(ws)->word_run,                       \
-            &(ws)->run_component, &(ws)->row, &(ws)->crc_powers.buffer,       \
+            &(ws)->run_component, &(ws)->run_start, &(ws)->first_run,         \
+            &(ws)->row, &(ws)->crc_powers.buffer,       \
             &(ws)->values, &(ws)->block, &(ws)->tile, &(ws)->flags,           \
             &(ws)->sort, &(ws)->ahead.words,                                  \
             &(ws)->traces[0].adjacency, &(ws)->traces[0].stack,               \
@@ -39,7 +40,7 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
             &(ws)->traces[1].adjacency, &(ws)->traces[1].stack,               \
             &(ws)->traces[1].codes, &(ws)->traces[1].chains                   \
     }
-#define CRACKLE_NUM_BUFFERS 24
+#define CRACKLE_NUM_BUFFERS 26
 
 struct crackle_workspace *crackle_workspace_new(void)
 {
@@ -80,8 +81,10 @@ int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
     slice->above = crackle_reserve(&ws->above, bitmap);
     slice->word_run = crackle_reserve(&ws->word_run, bitmap / 2 + 4);
     slice->run_component = crackle_reserve(&ws->run_component, pixels * 4 + 4);
+    slice->run_start = crackle_reserve(&ws->run_start, pixels * 4 + 32);
+    slice->first_run = crackle_reserve(&ws->first_run, pixels * 4 + 4);
     if (!slice->left || !slice->above || !slice->word_run ||
-        !slice->run_component ||
+        !slice->run_component || !slice->run_start || !slice->first_run ||
         !crackle_reserve(&ws->row, CRACKLE_ROW_BYTES(sx)))
         return CRACKLE_NOMEM(error);
     return CRACKLE_OK;
