@@ -36,13 +36,15 @@ K(list_links)(const struct crackle_slice *slice, uint32_t y,
     const uint64_t *left = slice->left + row, *up = left - words;
     const uint64_t *above = slice->above + row;
     const uint32_t *run = slice->word_run + row, *run_up = run - words;
+    const uint64_t last = K(last_mask)(slice->sx);
     uint64_t carry = 0, first = 1;
     for (uint32_t w = 0; w < words; w++) {
+        const uint64_t m = left[w], m_up = up[w];
+        const uint32_t r = run[w], r_up = run_up[w];
         uint64_t open = ~above[w];
         if (w + 1 == words)
-            open &= K(last_mask)(slice->sx);
-        uint64_t e = left[w] | up[w] | first | ~(open << 1 | carry);
-        e &= open;
+            open &= last;
+        uint64_t e = open & (m | m_up | first | ~(open << 1 | carry));
         carry = open >> 63;
         first = 0;
         if (!e)
@@ -53,11 +55,11 @@ K(list_links)(const struct crackle_slice *slice, uint32_t y,
          * depends on their bits. */
         do {
             for (int i = 0; i < 4; i++, to++) {
-                uint64_t upto = e ^ (e - 1);
-                to->run = run[w] + crackle_popcount64(left[w] & upto);
-                to->above = run_up[w] + crackle_popcount64(up[w] & upto);
-                e &= e - 1;
+                const uint64_t upto = e ^ (e - 1);
+                to->run = r + crackle_popcount64(m & upto);
                 CRACKLE_ONE_BY_ONE;
+                to->above = r_up + crackle_popcount64(m_up & upto);
+                e &= e - 1;
             }
         } while (CRACKLE_UNLIKELY(e));
     }
