@@ -5,9 +5,13 @@ NEWER ?= $(shell for v in 3.13 3.12; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 DATA ?=
 
-.PHONY: demo test test-newer clean
+.PHONY: demo bench test test-newer clean
 demo: .venv/ready
 	.venv/bin/python -m numcodecs_crackle.demo $(DATA)
+
+# Twenty minutes; QUICK=1 for a first look, which is printed and not kept.
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 test: .venv/ready test-newer
 	.venv/bin/python -m pytest -q
@@ -21,11 +25,13 @@ endif
 
 VENV_PYTHON ?= $(PYTHON)
 SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
-.venv/ready .venv-newer/ready: $(SOURCES)
+EXTRAS := test,demo
+.venv-bench/ready: EXTRAS := bench
+.venv/ready .venv-newer/ready .venv-bench/ready: $(SOURCES)
 	$(VENV_PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --upgrade pip
-	$(@D)/bin/python -m pip install -q -e '.[test,demo]'
+	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newer build dist *.egg-info numcodecs_crackle/_crackle*
+	rm -rf .venv .venv-newer .venv-bench build dist *.egg-info numcodecs_crackle/_crackle*

@@ -50,6 +50,11 @@ def _workspace() -> Iterator[Any]:
             lib.crackle_workspace_free(workspace)
 
 
+def idle_bytes() -> int:
+    """Scratch memory that waits for the next call."""
+    return sum(lib.crackle_workspace_bytes(workspace) for workspace in list(_idle))
+
+
 def _raise(error: Any) -> None:
     reason = ffi.string(error.what).decode()
     if error.status == lib.CRACKLE_NO_MEMORY:

@@ -1,0 +1,1 @@
+"""Speed, size and memory beside the peers: ``python -m benchmarks`` or ``make bench``."""

@@ -1,0 +1,167 @@
+"""From results to a table, a page of the docs and plots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import OURS, REFERENCE
+
+BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
+Results = dict[str, Any]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, its first column left-aligned, the others right."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _speed(stats: dict[str, float] | None) -> str:
+    return f"{stats['median']:,.0f} ({stats['best']:,.0f})" if stats else "-"
+
+
+def ratios(results: Results) -> str:
+    """How many times as fast as the reference, by case."""
+    rows = []
+    for case in results["cases"]:
+        ours = case["rows"][OURS]
+        rows.append(
+            [case["name"], f"{case['decode_ratio']:.1f}", f"{case['encode_ratio']:.1f}"]
+            + [f"{ours['bytes']:,}", f"{case['rows'][REFERENCE]['bytes']:,}"]
+        )
+    header = ["case", "decode", "encode", "bytes", f"bytes, {REFERENCE}"]
+    return table(header, rows)
+
+
+def _case(case: dict[str, Any]) -> str:
+    rows = []
+    for name, row in case["rows"].items():
+        sizes = [f"{row[k]:,}" if row.get(k) else "-" for k in ("bytes", "gzip", "zstd")]
+        rows.append([name, _speed(row.get("encode")), _speed(row.get("decode")), *sizes])
+    header = ["", "encode MVx/s", "decode MVx/s", "bytes", "after gzip", "after Zstd"]
+    text = f"#### {case['name']}\n\n{case['voxels']:,} voxels of {case['dtype']}\n\n"
+    notes = [f"{n}: {r['refused']}." for n, r in case["rows"].items() if r.get("refused")]
+    return text + table(header, rows) + "".join(f"\n{note}\n" for note in notes)
+
+
+def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        sizes = ", ".join(f"{k} {v:,}" for k, v in row.get("bytes", {}).items())
+        first, second = row["first"], row["second"]
+        lines.append(
+            [row["what"], f"{first['name']} {_speed(first)}", f"{second['name']} {_speed(second)}"]
+            + [f"{row['ratio']:.2f}", sizes or "-"]
+        )
+    header = ["", "MVx/s", "MVx/s", "ratio", "bytes"]
+    return f"### {title}\n\n{about}\n\n" + table(header, lines)
+
+
+EXTRAS = {
+    "markov": ("Markov models", "Order 5, and what it costs to choose the order."),
+    "masks": ("Where one label is", "`decompress(label=)`: the whole bool array."),
+    "memory_kind": (
+        "Warm and fresh memory",
+        "Fresh memory is cleared by the system page by page; `out=` avoids that.",
+    ),
+    "threads": ("Two threads", "The ratio is two threads over one."),
+    "pins": ("Pins", "Labels by vertical lines through cells."),
+}
+
+
+def page(results: Results) -> str:
+    """The generated part of docs/benchmarks.md."""
+    machine = ", ".join(f"{k} {v}" for k, v in results["machine"].items())
+    parts = [
+        f"Measured on {results['date']} ({results['volume']}). {machine}.\n\n"
+        "One thread each unless said otherwise; contenders take turns in every round, so "
+        "that all see the machine in the same moods. Million voxels a second at the median "
+        "(and at best). Every result was compared with its input in the run.\n",
+        f"### Times as fast as {REFERENCE}\n\n"
+        f"Median of the rounds' ratios.\n\n{ratios(results)}\n"
+        "![ratios](img/bench-ratios.svg)\n",
+        "### Speed against size\n\n![encode](img/bench-encode.svg)\n\n"
+        "![decode](img/bench-decode.svg)\n",
+    ]
+    parts += [_pairs(*EXTRAS[k], results[k]) for k in EXTRAS if results.get(k)]
+    if results.get("memory"):
+        rows = [
+            [r["what"], *(f"{r[k] / 2**20:.1f}" for k in ("scratch", "process", "limit"))]
+            for r in results["memory"]
+        ]
+        header = ["", "scratch MiB", "process MiB", "limit MiB"]
+        parts.append(
+            "### Memory\n\nScratch is what a thread holds afterwards; process is how far it "
+            "grew over input and output at its peak, its result included when encoding. The "
+            "limits: 8 MiB to decode, 8 MiB and twice the stream to encode.\n\n"
+            + table(header, rows)
+        )
+    if results.get("zarr"):
+        rows = [
+            [r["what"], f"{r['bytes']:,}", _speed(r["write"]), _speed(r["read"])]
+            for r in results["zarr"]
+        ]
+        header = ["", "bytes", "write MVx/s", "read MVx/s"]
+        parts.append(
+            "### Whole Zarr arrays\n\nA local store, with zarr's own threads.\n\n"
+            + table(header, rows)
+        )
+    parts.append("### Every contender\n\n" + "\n".join(map(_case, results["cases"])))
+    return "\n".join(parts)
+
+
+def write_page(results: Results, path: Path) -> None:
+    """Put the generated part into the page, between its marks; the rest stays."""
+    text = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n\n{page(results)}\n{END}{after}")
+
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+MARKS = "osD^vP*X"
+
+
+def plot(results: Results, folder: Path) -> None:
+    """Speed against bytes a voxel for real crops, and the ratios of all cases."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "crackle"  # the same picture for the same results
+    folder.mkdir(parents=True, exist_ok=True)
+    real = [c for c in results["cases"] if c["name"].startswith("real") and "u64" not in c["name"]]
+    real = [c for c in real if c["name"].endswith(" F")]
+    for way in ("encode", "decode") if real else ():
+        figure, axes = plt.subplots(1, len(real), figsize=(3.2 * len(real), 3.4), sharey=True)
+        for axis, case in zip([axes] if len(real) == 1 else axes, real, strict=True):
+            rows = [(n, r) for n, r in case["rows"].items() if r.get(way) and r.get("bytes")]
+            for i, (name, row) in enumerate(rows):
+                axis.plot(
+                    row["bytes"] / case["voxels"], row[way]["median"], MARKS[i % 8],
+                    color=COLOURS[i % 8], label=name, markeredgecolor="black",
+                )  # fmt: skip
+            axis.set(xscale="log", yscale="log", title=case["name"], xlabel="bytes a voxel")
+            axis.grid(True, which="major", alpha=0.3)
+        figure.axes[0].set_ylabel(f"{way}, million voxels a second")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=4, fontsize=8)
+        figure.tight_layout(rect=(0, 0.14, 1, 1))
+        figure.savefig(folder / f"bench-{way}.svg", metadata={"Date": None})
+        plt.close(figure)
+    names = [c["name"] for c in results["cases"]]
+    figure, axis = plt.subplots(figsize=(7, 0.3 * len(names) + 1.2))
+    at = range(len(names))
+    for shift, way, colour in ((-0.2, "decode", "#0072B2"), (0.2, "encode", "#E69F00")):
+        values = [c[f"{way}_ratio"] for c in results["cases"]]
+        axis.barh([y + shift for y in at], values, 0.38, label=way, color=colour)
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set(yticks=list(at), yticklabels=names, xlabel=f"times as fast as {REFERENCE}")
+    axis.invert_yaxis()
+    axis.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(folder / "bench-ratios.svg", metadata={"Date": None})
+    plt.close(figure)
