@@ -265,6 +265,24 @@ int crackle_join(const struct crackle_params *params,
 void crackle_free(void *pointer);
 
 /*
+ * Make of the flat stream 'flat' one whose labels are pins: vertical lines
+ * through the components of a label. '*stream' is then its bytes, to be freed
+ * with crackle_free, and '*size' their number; or NULL if pins can't be
+ * written for it: one slice, signed labels, open cracks, labels as pins
+ * already, format version 0.
+ *
+ * 'effort' 1 looks for pins from the first slice down, 2 also from the last
+ * one up. The label '*background' is left out of the table if there is such a
+ * label; with NULL it is the one that saves most. Besides the stream this
+ * takes memory for 4 bytes a pixel of a slice, and up to about 40 bytes a
+ * component.
+ */
+int crackle_pin(const struct crackle_stream *flat,
+                struct crackle_workspace *workspace, int effort,
+                const uint64_t *background, uint8_t **stream, size_t *size,
+                struct crackle_error *error);
+
+/*
  * The crc32c (Castagnoli) of 'size' bytes, going on from 'crc', which is 0
  * at the start; and the header's crc8.
  */

@@ -2,7 +2,7 @@
 #include "internal.h"
 
 /* Room for a slice of this size, and the tables for walking in it. */
-static int walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
+int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
                         struct crackle_error *error)
 {
     struct crackle_walk_tables *t = &ws->walk;
@@ -81,7 +81,7 @@ static int cracks_read(const struct crackle_stream *stream,
 }
 
 /* Read slice z as far as its components, and check them. */
-static int components_read(const struct crackle_stream *stream,
+int crackle_components_read(const struct crackle_stream *stream,
                            struct crackle_workspace *ws,
                            uint32_t z, struct crackle_error *error)
 {
@@ -120,7 +120,7 @@ static int values_read(const struct job *job, uint32_t z)
 {
     struct crackle_workspace *ws = job->ws;
     struct crackle_slice *slice = &ws->slice;
-    int status = components_read(job->stream, ws, z, job->error);
+    int status = crackle_components_read(job->stream, ws, z, job->error);
     if (status)
         return status;
     void *values = crackle_reserve(
@@ -212,7 +212,7 @@ int crackle_decode(const struct crackle_stream *stream,
                             -1, "the label section is damaged");
 
     const struct crackle_kernels *kernels = crackle_kernels();
-    int status = walk_prepare(ws, sx, sy, error);
+    int status = crackle_walk_prepare(ws, sx, sy, error);
     if (status)
         return status;
 
@@ -280,12 +280,12 @@ int crackle_check_slices(const struct crackle_stream *stream,
         memset(damaged, 0, z1 - z0);
         return CRACKLE_OK;
     }
-    int status = walk_prepare(ws, header->sx, header->sy, error);
+    int status = crackle_walk_prepare(ws, header->sx, header->sy, error);
     if (status)
         return status;
     crackle_moves_ahead(ws, z0, z1, NULL);
     for (uint32_t z = z0; z < z1; z++) {
-        status = components_read(stream, ws, z, error);
+        status = crackle_components_read(stream, ws, z, error);
         if (status == CRACKLE_NO_MEMORY)
             return status;
         damaged[z - z0] = status != CRACKLE_OK;

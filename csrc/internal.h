@@ -432,6 +432,25 @@ _Static_assert(CRACKLE_LINKS + 8 < CRACKLE_BLOCK_PIXELS, "the links fit");
 int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
                           uint32_t sy, struct crackle_error *error);
 
+/* The component of a pixel, x + sx * y. */
+CRACKLE_INLINE uint32_t crackle_component_at(const struct crackle_slice *slice,
+                                             uint32_t pixel)
+{
+    const uint32_t x = pixel % slice->sx, y = pixel / slice->sx;
+    const size_t w = (size_t)y * slice->words + x / 64;
+    const uint64_t upto = ~(uint64_t)0 >> (63 - x % 64);
+    return slice->run_component[slice->word_run[w] +
+                                crackle_popcount64(slice->left[w] & upto)];
+}
+
+/* decode.c: make ready for slices of this size, and read slice z of a stream
+ * into ws->slice as far as its components, checked. */
+int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx,
+                         uint32_t sy, struct crackle_error *error);
+int crackle_components_read(const struct crackle_stream *stream,
+                            struct crackle_workspace *ws, uint32_t z,
+                            struct crackle_error *error);
+
 /* Turn cracks into open connections and back: the permissible format. */
 void crackle_flip(struct crackle_slice *slice);
 

@@ -162,17 +162,6 @@ size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
     return bound[0];
 }
 
-/* The component of pixel x of row y. */
-static uint32_t component_at(const struct crackle_slice *slice, uint32_t x,
-                             uint32_t y)
-{
-    size_t w = (size_t)y * slice->words + x / 64;
-    uint64_t upto = ~(uint64_t)0 >> (63 - x % 64);
-    uint32_t run =
-        slice->word_run[w] + crackle_popcount64(slice->left[w] & upto);
-    return slice->run_component[run];
-}
-
 /* The key of each component of slice z; num_unique is the background. */
 int crackle_pins_of_slice(const struct crackle_stream *stream,
                           const struct crackle_slice *slice, uint32_t z,
@@ -186,8 +175,7 @@ int crackle_pins_of_slice(const struct crackle_stream *stream,
         const struct crackle_pin *pin = &stream->pins[i];
         if (z - pin->z > pin->depth)
             continue;
-        uint32_t c = component_at(slice, (uint32_t)(pin->pixel % slice->sx),
-                                  (uint32_t)(pin->pixel / slice->sx));
+        uint32_t c = crackle_component_at(slice, (uint32_t)pin->pixel);
         if (keys[c] != CRACKLE_NO_LABEL && keys[c] != pin->label)
             return crackle_fail(error, CRACKLE_CORRUPT,
                                 CRACKLE_SECTION_LABELS, z,

@@ -235,6 +235,25 @@ class Stream:
         return np.concatenate(_run_ranges(run, self.header.sz, self.pixels, parallel))
 
 
+def pin(flat: bytes, effort: int, background: int | None) -> bytes:
+    """A stream of flat labels with pins instead; itself where it can't have any."""
+    stream = Stream(flat)
+    wanted = ffi.NULL if background is None else ffi.new("uint64_t *", background)
+    pointer, size, error = ffi.new("uint8_t **"), ffi.new("size_t *"), ffi.new(_new_error)
+    with _workspace() as workspace:
+        if lib.crackle_pin(stream._stream, workspace, effort, wanted, pointer, size, error):
+            _raise(error)
+    return flat if pointer[0] == ffi.NULL else _taken(pointer[0], size[0])
+
+
+def _taken(pointer: Any, size: int) -> bytes:
+    """The bytes of a stream that C made, which is freed."""
+    try:
+        return bytes(ffi.buffer(pointer, size))
+    finally:
+        lib.crackle_free(pointer)
+
+
 def encode(
     flat: npt.NDArray[Any],
     shape: tuple[int, int, int],
@@ -276,7 +295,4 @@ def encode(
         if pointer[0] != ffi.NULL:
             break
         permissible = 1 - permissible  # the guess was wrong
-    try:
-        return bytes(ffi.buffer(pointer[0], size[0]))
-    finally:
-        lib.crackle_free(pointer[0])
+    return _taken(pointer[0], size[0])

@@ -63,7 +63,12 @@ def as_volume(labels: Any) -> npt.NDArray[Any]:
 
 
 def compress(
-    labels: Any, markov_model_order: int | Literal["auto"] = 0, parallel: int = 0
+    labels: Any,
+    markov_model_order: int | Literal["auto"] = 0,
+    parallel: int = 0,
+    *,
+    allow_pins: int = 0,
+    bgcolor: int | None = None,
 ) -> bytes:
     """Compress an array of labels to a Crackle stream.
 
@@ -77,14 +82,27 @@ def compress(
         order that makes the stream of these labels the smallest.
     parallel : int
         Threads; 0 for all cores.
+    allow_pins : 0, 1 or 2
+        1 or 2: store labels as pins, vertical lines through the slices of a cell; 2 looks
+        longer for good ones. Smaller where cells are long in z and have few branches, else
+        larger; the labels of a z range are then no longer known without decoding it. Of no
+        effect on a single slice, on signed labels, and where most neighbours differ.
+    bgcolor : int, optional
+        With pins, the label that is stored without any; by default, and if no voxel has the
+        one given, the label that this saves most for.
 
     Raises
     ------
     TypeError, ValueError
-        For floats and objects, for arrays of 4 axes and more, and for other orders.
+        For floats and objects, for arrays of 4 axes and more, and for other orders and
+        options; for a ``bgcolor`` that does not fit the dtype.
     """
     order = check_markov_order(markov_model_order)
     array = as_volume(labels)
+    if allow_pins not in (0, 1, 2):
+        raise ValueError(f"allow_pins must be 0, 1 or 2, not {allow_pins!r}")
+    if bgcolor is not None and not _fits(bgcolor, array.dtype):
+        raise ValueError(f"bgcolor {bgcolor} is not a label of {array.dtype}")
     fortran = array.flags.f_contiguous
     if not fortran and not array.flags.c_contiguous:
         array = np.ascontiguousarray(array)
@@ -92,7 +110,10 @@ def compress(
         array = array.copy(order="K")
     flat = array.reshape(-1, order="F" if fortran else "C")
     sx, sy, sz = array.shape
-    return _native.encode(flat, (sx, sy, sz), not fortran, fortran, order, parallel)
+    binary = _native.encode(flat, (sx, sy, sz), not fortran, fortran, order, parallel)
+    if not allow_pins or array.dtype.kind == "i":
+        return binary
+    return _native.pin(binary, int(allow_pins), None if bgcolor is None else int(bgcolor))
 
 
 def _z_range(sz: int, z_start: int | None, z_end: int | None) -> tuple[int, int]:
