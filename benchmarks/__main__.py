@@ -16,9 +16,9 @@ import numpy as np
 from numcodecs import Zstd
 from tqdm import tqdm
 
-from benchmarks import extras, memory, report, zarr_arrays
+from benchmarks import OURS, REFERENCE, extras, memory, report, zarr_arrays
 from benchmarks.cases import CROPS, Volume, cases, sparse, voronoi
-from benchmarks.contenders import OURS, REFERENCE, contenders
+from benchmarks.contenders import contenders
 from benchmarks.timing import interleaved, ratio, summary
 from numcodecs_crackle import demo
 

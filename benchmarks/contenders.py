@@ -14,11 +14,10 @@ import numpy.typing as npt
 from numcodecs import Blosc, Zstd, blosc
 
 import numcodecs_crackle
+from benchmarks import OURS, REFERENCE
 
 blosc.set_nthreads(1)
 
-OURS = "numcodecs-crackle"
-REFERENCE = "crackle-codec"
 Volume = npt.NDArray[Any]
 
 
@@ -73,9 +72,7 @@ def contenders() -> list[Contender]:
         Contender("Zstd(3)", *_flat(Zstd(level=3))),
         Contender("Zstd(0)", *_flat(Zstd(level=0))),
         Contender("Blosc(lz4)", *_flat(Blosc("lz4"))),
-        Contender(
-            "Blosc(zstd, 5, bitshuffle)", *_flat(Blosc("zstd", 5, Blosc.BITSHUFFLE))
-        ),
+        Contender("Blosc(zstd, 5, bitshuffle)", *_flat(Blosc("zstd", 5, Blosc.BITSHUFFLE))),
         Contender(
             "compresso",
             compresso.compress,

@@ -9,8 +9,8 @@ import crackle
 import numpy as np
 
 import numcodecs_crackle as ck
+from benchmarks import OURS, REFERENCE
 from benchmarks.cases import CROPS, Volume
-from benchmarks.contenders import OURS, REFERENCE
 from benchmarks.timing import interleaved, ratio, summary
 
 Row = dict[str, Any]
@@ -48,9 +48,7 @@ def markov(real: Volume, seconds: float) -> list[Row]:
                 f"encode {name}, order 5",
                 {
                     OURS: lambda v=v: ck.compress(v, 5, parallel=1),
-                    REFERENCE: lambda v=v: crackle.compress(
-                        v, markov_model_order=5, parallel=1
-                    ),
+                    REFERENCE: lambda v=v: crackle.compress(v, markov_model_order=5, parallel=1),
                 },
                 v.size,
                 seconds,
@@ -100,9 +98,7 @@ def masks(real: Volume, seconds: float) -> list[Row]:
                     f"{name}, a {which} label",
                     {
                         OURS: lambda data=data, n=int(label): ck.decompress(data, n, 1),
-                        REFERENCE: lambda data=data, n=int(label): crackle.decompress(
-                            data, n, 1
-                        ),
+                        REFERENCE: lambda data=data, n=int(label): crackle.decompress(data, n, 1),
                     },
                     v.size,
                     seconds,
@@ -143,10 +139,7 @@ def threads(real: Volume, seconds: float) -> list[Row]:
         rows.append(
             _row(
                 f"{name}, encode {v.shape}",
-                {
-                    f"parallel={n}": lambda n=n, p=package: p.compress(v, parallel=n)
-                    for n in (2, 1)
-                },
+                {f"parallel={n}": lambda n=n, p=package: p.compress(v, parallel=n) for n in (2, 1)},
                 v.size,
                 seconds,
             )
@@ -165,7 +158,6 @@ def threads(real: Volume, seconds: float) -> list[Row]:
                 seconds,
             )
         )
-    del data, out
     side = min(128, *v.shape)
     chunks = [
         np.array(v[x : x + side, y : y + side, :side], order="F")
@@ -211,9 +203,7 @@ def pins(volumes: dict[str, Volume], seconds: float) -> list[Row]:
                 f"encode {name}, allow_pins={option}",
                 {
                     OURS: lambda v=v, n=option: ck.compress(v, parallel=1, allow_pins=n),
-                    REFERENCE: lambda v=v, n=option: crackle.compress(
-                        v, allow_pins=n, parallel=1
-                    ),
+                    REFERENCE: lambda v=v, n=option: crackle.compress(v, allow_pins=n, parallel=1),
                 },
                 v.size,
                 seconds,

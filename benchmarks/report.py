@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import OURS, REFERENCE
+from benchmarks import OURS, REFERENCE
 
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 Results = dict[str, Any]
@@ -27,8 +27,13 @@ def ratios(results: Results) -> str:
     for case in results["cases"]:
         ours = case["rows"][OURS]
         rows.append(
-            [case["name"], f"{case['decode_ratio']:.1f}", f"{case['encode_ratio']:.1f}"]
-            + [f"{ours['bytes']:,}", f"{case['rows'][REFERENCE]['bytes']:,}"]
+            [
+                case["name"],
+                f"{case['decode_ratio']:.1f}",
+                f"{case['encode_ratio']:.1f}",
+                f"{ours['bytes']:,}",
+                f"{case['rows'][REFERENCE]['bytes']:,}",
+            ]  # fmt: skip
         )
     header = ["case", "decode", "encode", "bytes", f"bytes, {REFERENCE}"]
     return table(header, rows)
@@ -51,8 +56,13 @@ def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
         sizes = ", ".join(f"{k} {v:,}" for k, v in row.get("bytes", {}).items())
         first, second = row["first"], row["second"]
         lines.append(
-            [row["what"], f"{first['name']} {_speed(first)}", f"{second['name']} {_speed(second)}"]
-            + [f"{row['ratio']:.2f}", sizes or "-"]
+            [
+                row["what"],
+                f"{first['name']} {_speed(first)}",
+                f"{second['name']} {_speed(second)}",
+                f"{row['ratio']:.2f}",
+                sizes or "-",
+            ]  # fmt: skip
         )
     header = ["", "MVx/s", "MVx/s", "ratio", "bytes"]
     return f"### {title}\n\n{about}\n\n" + table(header, lines)

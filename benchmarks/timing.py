@@ -11,9 +11,7 @@ from typing import Any
 Times = dict[str, list[float]]
 
 
-def interleaved(
-    runs: Mapping[str, Callable[[], Any]], seconds: float, rounds: int = 5
-) -> Times:
+def interleaved(runs: Mapping[str, Callable[[], Any]], seconds: float, rounds: int = 5) -> Times:
     """Seconds of each run, round by round, so that all see the machine in the same moods.
 
     A first round warms up and is not counted. At least ``rounds`` rounds, and on until

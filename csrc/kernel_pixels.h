@@ -116,10 +116,22 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
         const uint32_t *component = slice->run_component + first;
         for (uint32_t i = 0; i < n; i++)
             by_run[i] = ((const T *)values)[component[i]];
-        for (uint32_t i = 0; i < rows; i++, run += words)
+        for (uint32_t i = 0; i < rows; i++, run += words) {
+            T *row = (T *)out + (size_t)(y + i) * sx;
+            const T *values_of_row = by_run + run[0] - first;
+#if T_LOG2 == 0
+            /* Where a label is: it is in few rows. */
+            uint64_t any = 0;
+            for (uint32_t r = 0; r < run[words] - run[0]; r += 8)
+                any |= crackle_load64((const uint8_t *)values_of_row + r);
+            if (!any) {
+                memset(row, 0, sx);
+                continue;
+            }
+#endif
             KT(expand_row)(slice->left + (size_t)(y + i) * words, sx,
-                           by_run + run[0] - first, starts,
-                           (T *)out + (size_t)(y + i) * sx);
+                           values_of_row, starts, row);
+        }
     }
 }
 

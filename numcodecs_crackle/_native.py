@@ -144,9 +144,7 @@ class Stream:
                 if mask[0] >> i & 1
             }
         self._stream = pointer[0]
-        self.header = (
-            lib.crackle_stream_header(self._stream) if self._stream != ffi.NULL else None
-        )
+        self.header = lib.crackle_stream_header(self._stream) if self._stream != ffi.NULL else None
 
     def __del__(self) -> None:
         if self._stream != ffi.NULL:

@@ -114,9 +114,7 @@ def chunk_labels(array: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]
             try:
                 yield coordinates, labels(data).astype(dtype, copy=False)
             except FormatError as e:
-                raise FormatError(
-                    f"chunk {coordinates}: {e.reason}", e.section, e.slice
-                ) from None
+                raise FormatError(f"chunk {coordinates}: {e.reason}", e.section, e.slice) from None
 
     for coordinates in product(*(range(n) for n in grid)):
         batch.append(coordinates)

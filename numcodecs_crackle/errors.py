@@ -23,9 +23,7 @@ class FormatError(CrackleError, ValueError):
         The z slice, where it is one that is to blame.
     """
 
-    def __init__(
-        self, reason: str, section: str | None = None, slice: int | None = None
-    ) -> None:
+    def __init__(self, reason: str, section: str | None = None, slice: int | None = None) -> None:
         where = section or "stream"
         if slice is not None:
             where += f", slice {slice}"

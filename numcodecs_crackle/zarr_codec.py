@@ -32,9 +32,7 @@ class CrackleCodec(ArrayBytesCodec):  # type: ignore[misc, type-arg]
     markov_model_order: int | Literal["auto"] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "markov_model_order", check_markov_order(self.markov_model_order)
-        )
+        object.__setattr__(self, "markov_model_order", check_markov_order(self.markov_model_order))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

@@ -113,8 +113,11 @@ def arrays(dtype, shape=(20, 30, 40), part=(8, 16, 16)):
     for name, options in ways.items():
         if dtype == "?" and name.startswith("v2"):
             continue
-        yield name, zarr.create_array(
-            zarr.storage.MemoryStore(), shape=shape, dtype=dtype, fill_value=0, **options
+        yield (
+            name,
+            zarr.create_array(
+                zarr.storage.MemoryStore(), shape=shape, dtype=dtype, fill_value=0, **options
+            ),
         )
 
 

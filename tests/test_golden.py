@@ -31,6 +31,14 @@ def path(kind, dtype, markov):
     return DATA / f"{kind}-{dtype}-m{markov}.ckl"
 
 
+@pytest.mark.parametrize("option", [1, 2])
+@pytest.mark.parametrize("dtype", ["u1", "u4"])
+def test_golden_pins(cpu, dtype, option):
+    stream = (DATA / f"bricks-{dtype}-p{option}.ckl").read_bytes()
+    np.testing.assert_array_equal(ck.decompress(stream), np.load(DATA / f"bricks-{dtype}.npy"))
+    assert ck.header(stream).label_format == 2 and ck.ok(stream)
+
+
 @pytest.mark.parametrize(("kind", "dtype", "markov"), OPTIONS)
 def test_golden(cpu, kind, dtype, markov):
     stream = path(kind, dtype, markov).read_bytes()
@@ -48,3 +56,8 @@ if __name__ == "__main__":
         if not target.exists():
             np.save(DATA / f"{kind}-{dtype}.npy", a)
             target.write_bytes(ck.compress(a, markov_model_order=markov))
+    for dtype in ("u1", "u4"):
+        for option in (1, 2):
+            target = DATA / f"bricks-{dtype}-p{option}.ckl"
+            if not target.exists():
+                target.write_bytes(ck.compress(golden("bricks", dtype), allow_pins=option))
