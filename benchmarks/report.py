@@ -33,7 +33,7 @@ def ratios(results: Results) -> str:
                 f"{case['encode_ratio']:.1f}",
                 f"{ours['bytes']:,}",
                 f"{case['rows'][REFERENCE]['bytes']:,}",
-            ]  # fmt: skip
+            ]
         )
     header = ["case", "decode", "encode", "bytes", f"bytes, {REFERENCE}"]
     return table(header, rows)
@@ -62,7 +62,7 @@ def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
                 f"{second['name']} {_speed(second)}",
                 f"{row['ratio']:.2f}",
                 sizes or "-",
-            ]  # fmt: skip
+            ]
         )
     header = ["", "MVx/s", "MVx/s", "ratio", "bytes"]
     return f"### {title}\n\n{about}\n\n" + table(header, lines)
