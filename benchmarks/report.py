@@ -124,6 +124,7 @@ def page(results: Results) -> str:
 def write_page(results: Results, path: Path) -> None:
     """Put the generated part into the page, between its marks; the rest stays."""
     text = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     path.write_text(f"{before}{BEGIN}\n\n{page(results)}\n{END}{after}")
