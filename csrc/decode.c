@@ -182,8 +182,66 @@ static int save(const struct job *job, uint32_t k, bool empty, size_t *used)
     return CRACKLE_OK;
 }
 
+/* Whether slice z has no crack at all, and its checksum says so too. 'blank'
+ * is what that of such a slice is. */
+static bool is_blank(const struct job *job, uint32_t z, uint32_t blank)
+{
+    const struct crackle_stream *stream = job->stream;
+    struct crackle_moves moves;
+    return !crackle_moves_read(stream, job->ws, z, &moves, NULL) &&
+           moves.num_starts == 0 &&
+           stream->first_component[z + 1] - stream->first_component[z] == 1 &&
+           (!stream->component_crcs ||
+            crackle_load32(stream->component_crcs + (size_t)z * 4) == blank);
+}
+
+/* Chunks of one label are common. If the slices [z0, z1) are such, fill
+ * 'count' elements at 'out' and set '*filled'; else they are read as usual. */
+static int fill_blank(const struct job *job, uint32_t z0, uint32_t z1,
+                      void *out, size_t count, bool *filled)
+{
+    const struct crackle_stream *stream = job->stream;
+    struct crackle_slice *slice = &job->ws->slice;
+    *filled = false;
+    if (stream->num_unique != 1 || !stream->keys ||
+        stream->header.permissible)
+        return CRACKLE_OK;
+    const size_t bitmap = (size_t)slice->words * slice->sy * 8;
+    memset(slice->left, 0, bitmap);
+    memset(slice->above, 0, bitmap);
+    crackle_kernels()->find_runs(job->ws);
+    const uint32_t blank = crackle_kernels()->crc(job->ws);
+    uint64_t value = 0; /* with room for any width */
+    for (uint32_t z = z0; z < z1; z++) {
+        if (!is_blank(job, z, blank))
+            return CRACKLE_OK;
+        int status = crackle_labels_of_slice(stream, slice, z, job->label,
+                                             &value, job->error);
+        if (status)
+            return status;
+    }
+    *filled = true;
+    uint8_t *p = out;
+    const size_t width = (size_t)1 << job->width_log2;
+    const uint8_t *bytes = (const uint8_t *)&value;
+    bool same = true; /* all bytes of the label, as 0's are */
+    for (size_t i = 1; i < width; i++)
+        same &= bytes[i] == bytes[0];
+    if (same) {
+        memset(p, bytes[0], count * width);
+        return CRACKLE_OK;
+    }
+    /* A block, and the block again. */
+    size_t done = 0, all = count * width;
+    for (; done < all && done < 4096; done += width)
+        memcpy(p + done, bytes, width);
+    for (size_t block = done; done < all; done += block)
+        memcpy(p + done, p, all - done < block ? all - done : block);
+    return CRACKLE_OK;
+}
+
 /* A block for z-fastest arrays ends early when it holds this much. */
-#define CRACKLE_BLOCK_BYTES ((size_t)3 << 20)
+#define CRACKLE_BLOCK_BYTES ((size_t)1 << 20)
 
 int crackle_decode(const struct crackle_stream *stream,
                    struct crackle_workspace *ws, uint32_t z0, uint32_t z1,
@@ -215,6 +273,16 @@ int crackle_decode(const struct crackle_stream *stream,
     int status = crackle_walk_prepare(ws, sx, sy, error);
     if (status)
         return status;
+
+    if (!c_order || (z0 == out_z0 && z1 == out_z1)) {
+        bool filled;
+        status = fill_blank(&job, z0, z1,
+                            (uint8_t *)out + (size_t)(z0 - out_z0) * pixels *
+                                                 width,
+                            (size_t)pixels * (z1 - z0), &filled);
+        if (status || filled)
+            return status;
+    }
 
     uint8_t *holds = NULL; /* for one label: the slices that may hold it */
     if (label) {

@@ -3,27 +3,31 @@
 
 #include <stdlib.h>
 
+static void *resize(struct crackle_buffer *buffer, size_t size)
+{
+    void *data = realloc(buffer->data, size);
+    if (!data)
+        return NULL;
+    buffer->data = data;
+    buffer->size = size;
+    return data;
+}
+
 void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size)
 {
-    if (size > buffer->size || !buffer->data) {
-        size += size / 4 + 64;
-        void *data = realloc(buffer->data, size);
-        if (!data)
-            return NULL;
-        buffer->data = data;
-        buffer->size = size;
-    }
-    return buffer->data;
+    if (size <= buffer->size && buffer->data)
+        return buffer->data;
+    return resize(buffer, size + size / 4 + 64); /* more will come */
 }
 
 void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
 {
-    if (size > buffer->size) {
-        free(buffer->data);
-        buffer->data = NULL;
-        buffer->size = 0;
-    }
-    return crackle_reserve_keep(buffer, size);
+    if (size <= buffer->size && buffer->data)
+        return buffer->data;
+    free(buffer->data);
+    buffer->data = NULL;
+    buffer->size = 0;
+    return resize(buffer, size + 64);
 }
 
 /* Every buffer of a workspace, to free or to count them. */

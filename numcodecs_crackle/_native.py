@@ -290,6 +290,7 @@ def encode(
         parts = _run_ranges(run, sz, sx * sy, parallel, step)
         if lib.crackle_join(params, parts, len(parts), permissible, pointer, size, error):
             _raise(error)
+        del parts  # their memory is free again before the stream is copied
         if pointer[0] != ffi.NULL:
             break
         permissible = 1 - permissible  # the guess was wrong
