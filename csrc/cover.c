@@ -97,23 +97,22 @@ static int reach_slice(struct sweep *s, uint32_t z, bool first,
     uint32_t *plane = s->plane.data;
     for (uint32_t i = 0, at = 0; i < n; i++) {
         struct reach *b = &best[component + slice->run_component[i]];
-        while (at < here[i + 1].start) {
-            uint32_t end = here[i + 1].start < next[1].start
-                               ? here[i + 1].start
-                               : next[1].start;
-            if (next->label != here[i].label)
-                memset(plane + at, 0, (size_t)(end - at) * sizeof *plane);
-            else
-                for (uint32_t p = at; p < end; p++) {
-                    uint32_t depth = ++plane[p];
-                    if (depth > b->depth) {
-                        b->depth = depth;
-                        b->pixel = p;
-                    }
-                }
-            at = end;
-            next += end == next[1].start;
+        const uint32_t run_end = here[i + 1].start, label = here[i].label;
+        uint32_t deepest = b->depth, pixel = b->pixel;
+        while (at < run_end) {
+            const uint32_t next_end = next[1].start;
+            const uint32_t end = run_end < next_end ? run_end : next_end;
+            const uint32_t goes_on = 0u - (next->label == label);
+            next += end == next_end;
+            for (; at < end; at++) {
+                uint32_t depth = (plane[at] + 1) & goes_on;
+                plane[at] = depth;
+                pixel = depth > deepest ? at : pixel;
+                deepest = depth > deepest ? depth : deepest;
+            }
         }
+        b->depth = deepest;
+        b->pixel = pixel;
     }
     return CRACKLE_OK;
 }
