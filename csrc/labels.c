@@ -116,15 +116,16 @@ static int pinned_values(const struct crackle_stream *stream,
 /* Components whose keys are read, and then their values, at a time. */
 #define CRACKLE_KEYS 1024u
 
-/* The keys of 'n' components to 'keys'. Returns the largest. */
-static uint64_t keys_read(const uint8_t *p, unsigned width, uint32_t n,
-                          uint64_t *keys)
+/* The keys of 'n' components to 'keys'. Returns whether all are below
+ * 'limit', which is less than 2^63: it is a number of labels in memory. */
+static bool keys_read(const uint8_t *p, unsigned width, uint32_t n,
+                      uint64_t limit, uint64_t *keys)
 {
-    uint64_t most = 0;
+    uint64_t beyond = 0; /* its highest bit: a key is */
 #define CRACKLE_READ_KEYS(WIDTH)                                              \
     for (uint32_t i = 0; i < n; i++) {                                        \
         keys[i] = crackle_load(p + (size_t)i * WIDTH, WIDTH);                 \
-        most = keys[i] > most ? keys[i] : most;                               \
+        beyond |= keys[i] | (limit - 1 - keys[i]);                            \
     }
     switch (width) {
     case 1:
@@ -139,7 +140,7 @@ static uint64_t keys_read(const uint8_t *p, unsigned width, uint32_t n,
     default:
         CRACKLE_READ_KEYS(8)
     }
-    return most;
+    return beyond >> 63 == 0;
 }
 
 /* The values of 'n' keys, all in the table, to 'values': labels of 'width'
@@ -205,9 +206,8 @@ int crackle_labels_of_slice(const struct crackle_stream *stream,
     uint64_t keys[CRACKLE_KEYS];
     for (uint32_t i = 0; i < n; i += CRACKLE_KEYS) {
         uint32_t count = n - i < CRACKLE_KEYS ? n - i : CRACKLE_KEYS;
-        uint64_t most = keys_read(p + (size_t)i * key_width, key_width, count,
-                                  keys);
-        if (most >= stream->num_unique)
+        if (!keys_read(p + (size_t)i * key_width, key_width, count,
+                       stream->num_unique, keys))
             return bad_key(z, error);
         values_read(stream, keys, count, width, label,
                     (uint8_t *)values + (size_t)i * width);
