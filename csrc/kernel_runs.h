@@ -156,61 +156,6 @@ CRACKLE_HELPER uint32_t K(reduce)(uint64_t product)
 }
 #endif
 
-CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
-{
-    const struct crackle_slice *slice = &ws->slice;
-    const struct crackle_crc_powers *powers = &ws->crc_powers;
-    const uint32_t sx = slice->sx, sy = slice->sy;
-    const uint32_t *factor = powers->buffer.data;
-    const uint32_t *id = slice->run_component;
-    uint32_t *starts = slice->run_start;
-    uint32_t crc = 0xFFFFFFFF;
-
-    for (uint32_t y = 0; y < sy; y += powers->rows) {
-        uint32_t rows = powers->rows < sy - y ? powers->rows : sy - y;
-        const uint64_t *left = slice->left + (size_t)y * slice->words;
-        uint32_t n = 0, pixels = rows * sx, begin = y * sx;
-        for (uint32_t i = 0; i < rows; i++, left += slice->words)
-            n += K(run_starts)(left, slice->words, begin + i * sx,
-                               starts + n);
-        /* The table is for a whole block, and this may end before. */
-        const uint32_t *power = factor + powers->rows * sx - pixels;
-        uint32_t previous = 0;
-#if CRACKLE_LEVEL >= 1
-        __m128i sum = _mm_setzero_si128();
-#else
-        uint64_t sum = 0;
-        uint32_t by_bit[32] = {0};
-        uint32_t most = slice->num_components - 1;
-        int bits = most > 0xFFFF ? 32 : most > 0xFF ? 16 : 8;
-#endif
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t change = id[i] ^ previous;
-            previous = id[i];
-#if CRACKLE_LEVEL >= 1
-            __m128i a = _mm_cvtsi32_si128((int)change);
-            __m128i b = _mm_cvtsi32_si128((int)power[starts[i] - begin]);
-            sum = _mm_xor_si128(sum, _mm_clmulepi64_si128(a, b, 0));
-#else
-            for (int b = 0; b < bits; b++)
-                by_bit[b] ^= power[starts[i] - begin] & (0u - (change >> b & 1));
-#endif
-        }
-        id += n;
-        starts += n;
-#if CRACKLE_LEVEL >= 1
-        uint64_t product = (uint64_t)_mm_cvtsi128_si64(sum);
-#else
-        for (int b = 0; b < bits; b++)
-            sum ^= (uint64_t)by_bit[b] << b;
-        uint64_t product = sum;
-#endif
-        product ^= K(clmul)(crc, powers->state[rows]);
-        crc = K(reduce)(product);
-    }
-    return ~crc;
-}
-
 /* The crc32c register after 'size' more bytes. */
 CRACKLE_KERNEL uint32_t K(crc32c)(uint32_t crc, const uint8_t *data,
                                   size_t size)
@@ -230,4 +175,94 @@ CRACKLE_KERNEL uint32_t K(crc32c)(uint32_t crc, const uint8_t *data,
         crc = crc >> 8 ^ crackle_crc_table[0][(crc ^ data[i]) & 255];
 #endif
     return crc;
+}
+
+#if CRACKLE_LEVEL >= 1
+/* The sum of the products of each run's change of id with its power, which
+ * stands at where it starts. */
+CRACKLE_HELPER uint64_t K(fold_runs)(const uint32_t *id,
+                                     const uint32_t *starts, uint32_t n,
+                                     uint32_t begin, const uint32_t *power)
+{
+    uint32_t previous = 0;
+    __m128i sum = _mm_setzero_si128();
+    for (uint32_t i = 0; i < n; i++) {
+        __m128i a = _mm_cvtsi32_si128((int)(id[i] ^ previous));
+        __m128i b = _mm_cvtsi32_si128((int)power[starts[i] - begin]);
+        sum = _mm_xor_si128(sum, _mm_clmulepi64_si128(a, b, 0));
+        previous = id[i];
+    }
+    return (uint64_t)_mm_cvtsi128_si64(sum);
+}
+#else
+CRACKLE_HELPER uint64_t K(fold_runs)(const uint32_t *id,
+                                     const uint32_t *starts, uint32_t n,
+                                     uint32_t begin, const uint32_t *power)
+{
+    uint32_t previous = 0, every = 0, by_bit[32] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        every |= id[i];
+    const int bits = every > 0xFFFF ? 32 : every > 0xFF ? 16 : 8;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t change = id[i] ^ previous, p = power[starts[i] - begin];
+        for (int b = 0; b < bits; b++)
+            by_bit[b] ^= p & (0u - (change >> b & 1));
+        previous = id[i];
+    }
+    uint64_t sum = 0;
+    for (int b = 0; b < bits; b++)
+        sum ^= (uint64_t)by_bit[b] << b;
+    return sum;
+}
+
+/* The register after the ids of 'pixels' pixels, written out in 'image'. */
+CRACKLE_HELPER uint32_t K(crc_of_image)(uint32_t crc, const uint32_t *id,
+                                        const uint32_t *starts, uint32_t n,
+                                        uint32_t begin, uint32_t pixels,
+                                        uint8_t *image)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t end = i + 1 < n ? starts[i + 1] - begin : pixels;
+        for (uint32_t x = starts[i] - begin; x < end; x++)
+            crackle_store(image + 4 * (size_t)x, id[i], 4);
+    }
+    return K(crc32c)(crc, image, 4 * (size_t)pixels);
+}
+#endif
+
+CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
+{
+    const struct crackle_slice *slice = &ws->slice;
+    const struct crackle_crc_powers *powers = &ws->crc_powers;
+    const uint32_t sx = slice->sx, sy = slice->sy;
+    const uint32_t *factor = powers->buffer.data;
+    const uint32_t *id = slice->run_component;
+    uint32_t *starts = slice->run_start;
+    uint32_t crc = 0xFFFFFFFF;
+
+    for (uint32_t y = 0; y < sy; y += powers->rows) {
+        uint32_t rows = powers->rows < sy - y ? powers->rows : sy - y;
+        const uint64_t *left = slice->left + (size_t)y * slice->words;
+        uint32_t n = 0, pixels = rows * sx, begin = y * sx;
+        for (uint32_t i = 0; i < rows; i++, left += slice->words)
+            n += K(run_starts)(left, slice->words, begin + i * sx,
+                               starts + n);
+#if CRACKLE_LEVEL < 1
+        /* A run costs about as much there as two pixels here. */
+        if (n > pixels / 2)
+            crc = K(crc_of_image)(crc, id, starts, n, begin, pixels,
+                                  ws->row.data);
+        else
+#endif
+        {
+            /* The table is for a whole block, and this may end before. */
+            const uint32_t *power = factor + powers->rows * sx - pixels;
+            uint64_t product = K(fold_runs)(id, starts, n, begin, power);
+            product ^= K(clmul)(crc, powers->state[rows]);
+            crc = K(reduce)(product);
+        }
+        id += n;
+        starts += n;
+    }
+    return ~crc;
 }
