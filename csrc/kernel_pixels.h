@@ -254,8 +254,9 @@ CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
             const uint32_t *run = (const uint32_t *)(block + s->word_run);
             const uint64_t *left = (const uint64_t *)(block + s->left);
             const T *values = (const T *)(block + s->values);
-            KT(expand_row)(left + (size_t)y * words, sx, values + run[(size_t)y * words],
-                           starts, tile + k * pitch);
+            const size_t row = (size_t)y * words;
+            KT(expand_row)(left + row, sx, values + run[row], starts,
+                           tile + k * pitch);
         }
         KT(transpose)(tile, pitch, depth, sx, (T *)out + (size_t)y * stride,
                       (size_t)sy * stride, false);

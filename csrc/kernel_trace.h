@@ -28,6 +28,22 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
         }
         _mm256_storeu_si256((__m256i *)(out + 32 * half), sum);
     }
+#elif CRACKLE_LEVEL == 1
+    const __m128i which = _mm_set1_epi64x((long long)0x8040201008040201u);
+    const __m128i byte =
+        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    const uint64_t planes[4] = {right, left, down, up};
+    for (int part = 0; part < 4; part++) {
+        __m128i sum = _mm_setzero_si128();
+        for (int i = 0; i < 4; i++) {
+            __m128i v = _mm_cvtsi32_si128((int)(planes[i] >> (16 * part)));
+            v = _mm_and_si128(_mm_shuffle_epi8(v, byte), which);
+            v = _mm_cmpeq_epi8(v, which);
+            sum = _mm_or_si128(sum,
+                               _mm_and_si128(v, _mm_set1_epi8((char)(1 << i))));
+        }
+        _mm_storeu_si128((__m128i *)(out + 16 * part), sum);
+    }
 #else
     for (int i = 0; i < 64; i += 8)
         crackle_store64(out + i, K(spread)(right >> i) |

@@ -139,7 +139,8 @@ CRACKLE_KERNEL uint64_t K(walk)(struct crackle_workspace *ws,
             if (CRACKLE_UNLIKELY(depth < 0)) {
                 end = 32 * begin + k;
                 last = k / 32 + 1;
-                last_idle = k % 32 == 31 ? 0 : ~(uint64_t)0 << (2 * (k % 32) + 2);
+                /* All codepoints behind k, in two shifts: there may be none. */
+                last_idle = ~(uint64_t)0 << 2 * (k % 32) << 2;
                 break;
             }
         }

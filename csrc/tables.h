@@ -1,5 +1,5 @@
-/* Arithmetic and tables behind the kernels. crc32c is bit-reflected: the highest
- * bit of a word is the coefficient of x^0. */
+/* Arithmetic and tables behind the kernels. crc32c is bit-reflected: the
+ * highest bit of a word is the coefficient of x^0. */
 #ifndef CRACKLE_TABLES_H
 #define CRACKLE_TABLES_H
 
