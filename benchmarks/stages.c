@@ -107,12 +107,11 @@ static int encode_once(const struct crackle_params *params, const void *labels,
         lap(&t, &cycles[1]);
         kernels->crc(ws);
         lap(&t, &cycles[2]);
-        uint32_t *keys = crackle_reserve_keep(
-            &part->keys,
-            (part->num_keys + slice->num_components) * sizeof *keys);
+        uint32_t *keys = crackle_reserve(
+            &ws->values, (size_t)slice->num_components * sizeof *keys);
         status = labels_of_slice(params, labels, z, params->data_width, part,
-                                 slice, keys + part->num_keys);
-        part->num_keys += slice->num_components;
+                                 slice, keys);
+        status |= keys_append(part, keys, slice->num_components);
         lap(&t, &cycles[3]);
         if (permissible)
             crackle_flip(slice);

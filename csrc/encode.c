@@ -224,6 +224,39 @@ static int compare_block(const struct crackle_params *params,
 
 /* ---- one slice ---- */
 
+/* Add 'n' keys to those of 'part'. */
+static int keys_append(struct crackle_part *part, const uint32_t *keys,
+                       uint32_t n)
+{
+    const size_t before = part->num_keys;
+    if (!part->wide_keys && part->num_unique > (size_t)UINT16_MAX + 1) {
+        uint32_t *wide = crackle_reserve_keep(&part->keys,
+                                              (before + n) * sizeof *wide);
+        if (!wide)
+            return CRACKLE_NO_MEMORY;
+        /* In place, from the last on. */
+        const uint16_t *narrow = part->keys.data;
+        for (size_t i = before; i-- > 0;) {
+            uint16_t key;
+            memcpy(&key, narrow + i, sizeof key);
+            const uint32_t widened = key;
+            memcpy(wide + i, &widened, sizeof widened);
+        }
+        part->wide_keys = true;
+    }
+    const size_t width = part->wide_keys ? 4 : 2;
+    void *to = crackle_reserve_keep(&part->keys, (before + n) * width);
+    if (!to)
+        return CRACKLE_NO_MEMORY;
+    if (part->wide_keys)
+        memcpy((uint32_t *)to + before, keys, (size_t)n * 4);
+    else
+        for (uint32_t i = 0; i < n; i++)
+            ((uint16_t *)to)[before + i] = (uint16_t)keys[i];
+    part->num_keys += n;
+    return CRACKLE_OK;
+}
+
 /* The key of each component of slice z. 'width' is params->data_width, as a
  * constant. */
 CRACKLE_INLINE int labels_of_slice(const struct crackle_params *params,
@@ -267,11 +300,9 @@ static int encode_labels(const struct crackle_params *params,
     kernels->find_runs(ws);
     part->pairs += (uint64_t)params->sx * params->sy - slice->num_runs + equal;
     const uint32_t n = slice->num_components;
-    uint32_t *keys = crackle_reserve_keep(&part->keys,
-                                          (part->num_keys + n) * sizeof *keys);
+    uint32_t *keys = crackle_reserve(&ws->values, (size_t)n * sizeof *keys);
     if (!keys)
         return CRACKLE_NO_MEMORY;
-    keys += part->num_keys;
     coded->components = n;
     coded->crc = kernels->crc(ws);
     int status = CRACKLE_OK;
@@ -288,9 +319,10 @@ static int encode_labels(const struct crackle_params *params,
     default:
         status = labels_of_slice(params, labels, z, 8, part, slice, keys);
     }
+    if (!status)
+        status = keys_append(part, keys, n);
     if (status)
         return status;
-    part->num_keys += n;
 
     if (permissible)
         crackle_flip(slice);
@@ -311,6 +343,9 @@ static int encode_cracks(const struct crackle_params *params, uint32_t z,
     }
     return status;
 }
+
+/* Bytes of codepoints from which on a slice is traced alone. */
+#define CRACKLE_LARGE_TRACE ((size_t)1 << 20)
 
 const char *crackle_params_fault(const struct crackle_params *params)
 {
@@ -380,7 +415,9 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
             }
             status = encode_labels(params, labels, z, equal[k], permissible,
                                    part, ws, &ws->traces[waiting++]);
-            if (!status && (waiting == 2 || z + 1 == z1)) {
+            /* Not two slices of noise: they take much memory. */
+            const bool large = ws->traces[0].codes.size > CRACKLE_LARGE_TRACE;
+            if (!status && (waiting == 2 || z + 1 == z1 || large)) {
                 status = encode_cracks(params, z + 1 - waiting, waiting, part,
                                        ws);
                 waiting = 0;

@@ -106,20 +106,19 @@ static void header_write(const struct crackle_params *params, int permissible,
 static uint8_t *keys_write(const struct crackle_part *part,
                            const uint32_t *ranks, unsigned width, uint8_t *p)
 {
-    const uint32_t *keys = part->keys.data;
     const size_t n = part->num_keys;
     switch (width) {
     case 1:
         for (size_t i = 0; i < n; i++)
-            p[i] = (uint8_t)ranks[keys[i]];
+            p[i] = (uint8_t)ranks[crackle_part_key(part, i)];
         break;
     case 2:
         for (size_t i = 0; i < n; i++)
-            crackle_store(p + 2 * i, ranks[keys[i]], 2);
+            crackle_store(p + 2 * i, ranks[crackle_part_key(part, i)], 2);
         break;
     default:
         for (size_t i = 0; i < n; i++)
-            crackle_store(p + 4 * i, ranks[keys[i]], 4);
+            crackle_store(p + 4 * i, ranks[crackle_part_key(part, i)], 4);
     }
     return p + n * width;
 }

@@ -18,7 +18,9 @@ struct crackle_part {
     struct coded_slice *slices;
     struct crackle_buffer code; /* the crack codes without a model */
     size_t code_size;
-    struct crackle_buffer keys; /* uint32 by component: index into unique */
+    struct crackle_buffer keys; /* by component: index into unique, uint16
+                                   or, where that is too narrow, uint32 */
+    bool wide_keys;
     size_t num_keys;
     struct crackle_buffer unique; /* labels by first occurrence, extended to
                                      64 bits */
@@ -26,6 +28,13 @@ struct crackle_part {
     uint32_t *table; /* hash of label to 1 + index, open addressing */
     unsigned table_log2;
 };
+
+CRACKLE_INLINE uint32_t crackle_part_key(const struct crackle_part *part,
+                                         size_t i)
+{
+    return part->wide_keys ? ((const uint32_t *)part->keys.data)[i]
+                           : ((const uint16_t *)part->keys.data)[i];
+}
 
 /* What is wrong with 'params', or NULL. */
 const char *crackle_params_fault(const struct crackle_params *params);

@@ -145,3 +145,15 @@ def test_full(order):
     for shape in ((3, 4, 2), (300, 4, 2), (1, 1, 1)):
         s = operations.full(shape, 9, dtype=np.uint16, order=order).binary
         np.testing.assert_array_equal(ours.decompress(s), np.full(shape, 9, np.uint16))
+
+
+@pytest.mark.parametrize("order", "CF")
+def test_more_labels_than_16_bits_count(order):
+    """Keys are kept in 16 bits until, some slices on, there are too many labels."""
+    a = np.arange(128 * 128 * 10).reshape((128, 128, 10), order="F") // 2
+    a[:, :, :2] = np.random.default_rng(0).integers(0, 50, (128, 128, 2))
+    a = np.array(a.astype("u4"), order=order)
+    assert len(np.unique(a)) > 2**16
+    stream = ours.compress(a)
+    assert stream == reference(a)
+    np.testing.assert_array_equal(ours.decompress(stream), a)
