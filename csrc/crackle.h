@@ -216,6 +216,140 @@ int crackle_check_slices(const struct crackle_stream *stream,
                          struct crackle_error *error);
 
 /*
+ * The folds. Each takes a range of slices [z0, z1), reads the stream's runs
+ * there, with a workspace of its own, and verifies the crc32c of every slice
+ * it walks. No array of voxels is made.
+ *
+ * 'group' says for each entry of the table of unique labels, and for the
+ * background behind them, to which group of labels it belongs: entries of
+ * one label, which an edited table may hold twice, belong to one.
+ * 2^32 - 1 leaves a label out. The caller sizes arrays by group.
+ */
+
+/*
+ * Add to counts[g] the voxels of group g; to boxes[6 g ..], where not NULL,
+ * the lowest x, y, z and the highest x, y, z, inclusive (an entry with count
+ * 0 is overwritten); to sums[3 g ..], where not NULL, the sums of x, y, z,
+ * modulo 2^64. With 'wanted' not NULL, slices z with wanted[z - z0] 0 are
+ * skipped.
+ */
+int crackle_measure(const struct crackle_stream *stream,
+                    struct crackle_workspace *workspace, uint32_t z0,
+                    uint32_t z1, const uint8_t *wanted, const uint32_t *group,
+                    uint64_t *counts, uint32_t *boxes, uint64_t *sums,
+                    struct crackle_error *error);
+
+/* Two groups and how they touch, by axis. */
+struct crackle_pair {
+    uint32_t a, b;
+    uint64_t counts[3];
+};
+
+/*
+ * List the pairs of groups a < b that share faces, and how many across x, y
+ * and z; of slice z0 also those with the slice before. '*pairs' is to be
+ * freed with crackle_free.
+ */
+int crackle_contacts(const struct crackle_stream *stream,
+                     struct crackle_workspace *workspace, uint32_t z0,
+                     uint32_t z1, const uint32_t *group,
+                     struct crackle_pair **pairs, size_t *count,
+                     struct crackle_error *error);
+
+/*
+ * List the pairs of groups, a of the first and b of the second of two
+ * streams of one size, that voxels have, and in counts[0] how many do. With
+ * 'different' only pairs of unlike groups, and only those of the first slice
+ * that has one.
+ */
+int crackle_overlay(const struct crackle_stream *first,
+                    struct crackle_workspace *first_workspace,
+                    const uint32_t *first_group,
+                    const struct crackle_stream *second,
+                    struct crackle_workspace *second_workspace,
+                    const uint32_t *second_group, uint32_t z0, uint32_t z1,
+                    int different, struct crackle_pair **pairs, size_t *count,
+                    struct crackle_error *error);
+
+/*
+ * Whether the slices [z0, z1) of two streams have the same borders between
+ * groups: '*same'. Volumes of different size have not.
+ */
+int crackle_same_borders(const struct crackle_stream *first,
+                         struct crackle_workspace *first_workspace,
+                         const uint32_t *first_group,
+                         const struct crackle_stream *second,
+                         struct crackle_workspace *second_workspace,
+                         const uint32_t *second_group, uint32_t z0,
+                         uint32_t z1, int *same, struct crackle_error *error);
+
+/*
+ * Find the voxels that have a face in common with another label or with the
+ * outside of the volume. cursor[g] grows by their number in group g. With
+ * 'points' not NULL, x, y, z of each, 'point_width' (2 or 4) bytes a
+ * coordinate, are written to entry cursor[g] of it in turn, which must be
+ * below 'num_points': so a first call counts, and a second one writes.
+ */
+int crackle_surface(const struct crackle_stream *stream,
+                    struct crackle_workspace *workspace, uint32_t z0,
+                    uint32_t z1, const uint32_t *group, uint64_t *cursor,
+                    void *points, uint64_t num_points, int point_width,
+                    struct crackle_error *error);
+
+/*
+ * Write for each voxel a byte of bits that say which neighbours have its
+ * label: bit 0 the next x, 1 the last x, 2 and 3 y, and with 'connectivity'
+ * 6 instead of 4 bits 4 and 5 z. The bits that lead outside mean nothing; they
+ * are what other readers of Crackle give: in x and y 1 where cracks are
+ * borders and 0 where they are open connections, in z 1 unless there is only
+ * one slice.
+ * 'out' has 'out_size' bytes: those of the slices [z0, z1).
+ */
+int crackle_connectivity_graph(const struct crackle_stream *stream,
+                               struct crackle_workspace *workspace,
+                               uint32_t z0, uint32_t z1,
+                               const uint32_t *group, int connectivity,
+                               uint8_t *out, size_t out_size,
+                               struct crackle_error *error);
+
+/*
+ * Join the trees in 'parent', an entry for each component of the volume, of
+ * components that are connected and of one group: within the slices of the
+ * range, and with the slice before each. At first parent[i] is i; at the end
+ * parent[i] <= i, and the roots are the components of the volume. To be
+ * called for ranges in turn, not in parallel. 'connectivity' is 6 (faces), 18
+ * (and edges) or 26 (and corners).
+ */
+int crackle_link(const struct crackle_stream *stream,
+                 struct crackle_workspace *workspace, uint32_t z0, uint32_t z1,
+                 const uint32_t *group, int connectivity, uint32_t *parent,
+                 struct crackle_error *error);
+
+/* The volume-wide id of the first component of each slice, sz + 1 of them;
+ * NULL if there are no voxels. */
+const uint64_t *
+crackle_first_components(const struct crackle_stream *stream);
+
+/* The place in the table of unique labels of each component of [z0, z1), or
+ * their number for the background. Only streams with pins are walked. */
+int crackle_keys(const struct crackle_stream *stream,
+                 struct crackle_workspace *workspace, uint32_t z0, uint32_t z1,
+                 uint32_t *keys, struct crackle_error *error);
+
+/* The same at 'count' voxels: pixel x + sx * y of slice z, by ascending z. */
+int crackle_points(const struct crackle_stream *stream,
+                   struct crackle_workspace *workspace, uint64_t count,
+                   const uint32_t *z, const uint32_t *pixel, uint32_t *keys,
+                   struct crackle_error *error);
+
+/* The crc32c of the components of each slice of [z0, z1): as stored, or made
+ * where format version 0 has none. */
+int crackle_component_checksums(const struct crackle_stream *stream,
+                                struct crackle_workspace *workspace,
+                                uint32_t z0, uint32_t z1, uint32_t *crcs,
+                                struct crackle_error *error);
+
+/*
  * As 'markov_order': crackle_join takes the order that makes this volume's
  * stream the smallest, the lowest of several. It finds it from statistics of
  * the moves, whose tables take at most 20 bytes a move.
@@ -230,6 +364,8 @@ struct crackle_params {
     uint8_t c_order;       /* the array's fastest axis is z, not x */
     uint8_t fortran_order; /* the flag to write */
     uint8_t markov_order;  /* 0 to 15, or CRACKLE_MARKOV_AUTO */
+    uint8_t remapped;      /* the flag to write; 0 for arrays */
+    uint8_t any_format;    /* crackle_join takes either crack format */
 };
 
 /*
@@ -264,6 +400,33 @@ int crackle_join(const struct crackle_params *params,
                  int permissible, uint8_t **stream, size_t *size,
                  struct crackle_error *error);
 void crackle_free(void *pointer);
+
+/*
+ * How a stream is to be written anew. 'labels' has the label of each group
+ * (sign-extended to 64 bits if params->is_signed), each once; 'group' the
+ * group of each entry of the table of unique labels, and of the background
+ * behind them; or, with 'by_component', of each volume-wide component. With
+ * 'drop_borders' those between voxels of one group are left out.
+ */
+struct crackle_recode {
+    const uint64_t *labels;
+    const uint32_t *group;
+    uint8_t by_component;
+    uint8_t drop_borders;
+};
+
+/*
+ * Code the slices [z0, z1) of 'stream' as crackle_encode_part codes those of
+ * an array, without making one; 'params' has the stream's size. Slices are
+ * walked and checked.
+ */
+struct crackle_part *crackle_recode_part(const struct crackle_params *params,
+                                         const struct crackle_stream *stream,
+                                         const struct crackle_recode *how,
+                                         uint32_t z0, uint32_t z1,
+                                         int permissible,
+                                         struct crackle_workspace *workspace,
+                                         struct crackle_error *error);
 
 /*
  * Make of the flat stream 'flat' one whose labels are pins: vertical lines

@@ -57,8 +57,8 @@ CRACKLE_INLINE bool find_label(const struct crackle_part *part, uint64_t label,
     return true;
 }
 
-/* The index of 'label' in part->unique, added if it is new. */
-static int intern(struct crackle_part *part, uint64_t label, uint32_t *index)
+int crackle_part_intern(struct crackle_part *part, uint64_t label,
+                        uint32_t *index)
 {
     /* At most half full; a table that fits the caches, an eighth. */
     const unsigned spare = part->table_log2 > 16 ? 1 : 3;
@@ -224,9 +224,8 @@ static int compare_block(const struct crackle_params *params,
 
 /* ---- one slice ---- */
 
-/* Add 'n' keys to those of 'part'. */
-static int keys_append(struct crackle_part *part, const uint32_t *keys,
-                       uint32_t n)
+int crackle_part_add_keys(struct crackle_part *part, const uint32_t *keys,
+                          uint32_t n)
 {
     const size_t before = part->num_keys;
     if (!part->wide_keys && part->num_unique > (size_t)UINT16_MAX + 1) {
@@ -276,7 +275,7 @@ CRACKLE_INLINE int labels_of_slice(const struct crackle_params *params,
         const uint64_t label =
             element(labels, width, params->is_signed, at);
         if (c == 0 || (label != last && !find_label(part, label, &index))) {
-            int status = intern(part, label, &index);
+            int status = crackle_part_intern(part, label, &index);
             if (status)
                 return status;
         }
@@ -320,7 +319,7 @@ static int encode_labels(const struct crackle_params *params,
         status = labels_of_slice(params, labels, z, 8, part, slice, keys);
     }
     if (!status)
-        status = keys_append(part, keys, n);
+        status = crackle_part_add_keys(part, keys, n);
     if (status)
         return status;
 
@@ -329,12 +328,11 @@ static int encode_labels(const struct crackle_params *params,
     return kernels->trace_begin(ws, trace);
 }
 
-/* Trace 'count' slices from z on, and add their crack codes to 'part'. */
-static int encode_cracks(const struct crackle_params *params, uint32_t z,
-                         uint32_t count, struct crackle_part *part,
-                         struct crackle_workspace *ws)
+int crackle_part_trace(struct crackle_part *part, uint32_t z, uint32_t count,
+                       struct crackle_workspace *ws)
 {
-    int status = crackle_kernels()->trace(ws->traces, count, params->sx + 1);
+    int status =
+        crackle_kernels()->trace(ws->traces, count, ws->slice.sx + 1);
     for (uint32_t i = 0; i < count && !status; i++) {
         struct coded_slice *coded = &part->slices[z + i - part->z0];
         status = crackle_chains_pack(ws, &ws->traces[i], &part->code,
@@ -343,9 +341,6 @@ static int encode_cracks(const struct crackle_params *params, uint32_t z,
     }
     return status;
 }
-
-/* Bytes of codepoints from which on a slice is traced alone. */
-#define CRACKLE_LARGE_TRACE ((size_t)1 << 20)
 
 const char *crackle_params_fault(const struct crackle_params *params)
 {
@@ -358,11 +353,10 @@ const char *crackle_params_fault(const struct crackle_params *params)
     return NULL;
 }
 
-struct crackle_part *crackle_encode_part(const struct crackle_params *params,
-                                         const void *labels, uint32_t z0,
-                                         uint32_t z1, int permissible,
-                                         struct crackle_workspace *ws,
-                                         struct crackle_error *error)
+struct crackle_part *crackle_part_new(const struct crackle_params *params,
+                                      uint32_t z0, uint32_t z1,
+                                      struct crackle_workspace *ws,
+                                      struct crackle_error *error)
 {
     const char *fault = crackle_params_fault(params);
     if (!fault && (z0 > z1 || z1 > params->sz))
@@ -379,26 +373,49 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
         return NULL;
     }
     struct crackle_part *part = calloc(1, sizeof *part);
-    if (!part) {
+    if (part)
+        part->slices = calloc((size_t)(z1 - z0) + 1, sizeof *part->slices);
+    const bool empty = params->sx == 0 || params->sy == 0;
+    if (!part || !part->slices ||
+        (!empty &&
+         (crackle_slice_reserve(ws, params->sx, params->sy, error) ||
+          crackle_crc_powers(ws, params->sx, params->sy, error)))) {
+        crackle_part_free(part);
         CRACKLE_NOMEM(error);
         return NULL;
     }
     part->z0 = z0;
     part->z1 = z1;
-    if (params->sx == 0 || params->sy == 0 || z0 == z1)
-        return part;
+    return part;
+}
 
-    int status = CRACKLE_NO_MEMORY;
+struct crackle_part *crackle_part_failed(struct crackle_part *part, int status,
+                                         uint32_t z,
+                                         struct crackle_error *error)
+{
+    crackle_part_free(part);
+    crackle_fail(error, status, CRACKLE_SECTION_NONE,
+                 status == CRACKLE_NO_MEMORY ? -1 : (int64_t)z,
+                 status == CRACKLE_NO_MEMORY ? "out of memory"
+                                             : "a slice has too many borders");
+    return NULL;
+}
+
+struct crackle_part *crackle_encode_part(const struct crackle_params *params,
+                                         const void *labels, uint32_t z0,
+                                         uint32_t z1, int permissible,
+                                         struct crackle_workspace *ws,
+                                         struct crackle_error *error)
+{
+    struct crackle_part *part = crackle_part_new(params, z0, z1, ws, error);
+    if (!part || params->sx == 0 || params->sy == 0)
+        return part;
+    int status = CRACKLE_OK;
     uint32_t z = z0;
-    part->slices = calloc(z1 - z0, sizeof *part->slices);
-    if (!part->slices ||
-        crackle_slice_reserve(ws, params->sx, params->sy, error) ||
-        crackle_crc_powers(ws, params->sx, params->sy, error))
-        goto done;
     struct crackle_slice *slice = &ws->slice;
     uint32_t waiting = 0; /* slices to trace */
     uint64_t equal[CRACKLE_LINE];
-    for (status = CRACKLE_OK; z < z1 && !status;) {
+    while (z < z1 && !status) {
         uint32_t depth = 1;
         if (params->c_order)
             depth = crackle_block_depth(labels, params->data_width, z);
@@ -415,24 +432,13 @@ struct crackle_part *crackle_encode_part(const struct crackle_params *params,
             }
             status = encode_labels(params, labels, z, equal[k], permissible,
                                    part, ws, &ws->traces[waiting++]);
-            /* Not two slices of noise: they take much memory. */
             const bool large = ws->traces[0].codes.size > CRACKLE_LARGE_TRACE;
             if (!status && (waiting == 2 || z + 1 == z1 || large)) {
-                status = encode_cracks(params, z + 1 - waiting, waiting, part,
-                                       ws);
+                status = crackle_part_trace(part, z + 1 - waiting, waiting,
+                                            ws);
                 waiting = 0;
             }
         }
     }
-done:
-    if (status) {
-        crackle_part_free(part);
-        crackle_fail(error, status, CRACKLE_SECTION_NONE,
-                     status == CRACKLE_NO_MEMORY ? -1 : (int64_t)z,
-                     status == CRACKLE_NO_MEMORY
-                         ? "out of memory"
-                         : "a slice has too many borders");
-        return NULL;
-    }
-    return part;
+    return status ? crackle_part_failed(part, status, z, error) : part;
 }

@@ -67,6 +67,12 @@ int crackle_labels_of_slice(const struct crackle_stream *stream,
                             const struct crackle_slice *slice, uint32_t z,
                             const uint64_t *label, void *values,
                             struct crackle_error *error);
+/* The group of each component of slice z: of its label's place in the table,
+ * or that place where 'group' is NULL. Streams with pins have it walked. */
+int crackle_groups_of_slice(const struct crackle_stream *stream,
+                            const struct crackle_slice *slice, uint32_t z,
+                            const uint32_t *group, uint32_t *out,
+                            struct crackle_error *error);
 int crackle_pins_of_slice(const struct crackle_stream *stream,
                           const struct crackle_slice *slice, uint32_t z,
                           uint64_t *keys, struct crackle_error *error);
@@ -220,8 +226,19 @@ struct crackle_trace {
     uint32_t vertices, num_chains;
 };
 
+/* A slice reduced to its runs, each with a value (fold.h). start has an entry
+ * behind the last, the number of pixels; row_run one for each row and the
+ * number of runs. */
+struct crackle_layer {
+    uint32_t sx, sy, num_runs;
+    uint32_t *row_run, *start, *component, *value;
+    struct crackle_buffer rows, starts, components, values;
+};
+
 struct crackle_workspace {
     struct crackle_slice slice;
+    struct crackle_layer layers[2];
+    struct crackle_buffer borders; /* see surface.c */
     struct crackle_ahead ahead;
     struct crackle_walk_tables walk;
     struct crackle_buffer cracks; /* byte map of both planes, always zero */
@@ -280,6 +297,11 @@ int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx,
 int crackle_components_read(const struct crackle_stream *stream,
                             struct crackle_workspace *ws, uint32_t z,
                             struct crackle_error *error);
+
+/* The same, and run_start, with one entry more: the number of pixels. */
+int crackle_runs_read(const struct crackle_stream *stream,
+                      struct crackle_workspace *ws, uint32_t z,
+                      struct crackle_error *error);
 
 /* Turn cracks into open connections and back: the permissible format. */
 void crackle_flip(struct crackle_slice *slice);

@@ -91,7 +91,8 @@ static void header_write(const struct crackle_params *params, int permissible,
                       (permissible ? 1u << 4 : 0) |
                       CRACKLE_LABELS_FLAT << 5 |
                       (params->fortran_order ? 1u << 7 : 0) |
-                      (params->is_signed ? 1u << 8 : 0) | markov_order << 9;
+                      (params->is_signed ? 1u << 8 : 0) | markov_order << 9 |
+                      (params->remapped ? 1u << 14 : 0);
     memcpy(p, "crkl\1", 5);
     crackle_store(p + 5, format, 2);
     crackle_store(p + 7, params->sx, 4);
@@ -276,7 +277,8 @@ int crackle_join(const struct crackle_params *params,
     for (size_t i = 0; i < count; i++)
         pairs += parts[i]->pairs;
     uint64_t voxels = (uint64_t)params->sx * params->sy * params->sz;
-    if ((pairs < voxels / 2) != (permissible != 0))
+    if (!params->any_format &&
+        (pairs < voxels / 2) != (permissible != 0))
         return CRACKLE_OK;
 
     struct label_table table = {NULL, 0, NULL, 0};

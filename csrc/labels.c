@@ -215,6 +215,40 @@ int crackle_labels_of_slice(const struct crackle_stream *stream,
     return CRACKLE_OK;
 }
 
+int crackle_groups_of_slice(const struct crackle_stream *stream,
+                            const struct crackle_slice *slice, uint32_t z,
+                            const uint32_t *group, uint32_t *out,
+                            struct crackle_error *error)
+{
+    const uint32_t n = slice->num_components;
+    if (stream->num_unique >= UINT32_MAX)
+        return crackle_fail(error, CRACKLE_UNSUPPORTED,
+                            CRACKLE_SECTION_LABELS, -1,
+                            "there are 2^32 labels or more");
+    if (!stream->keys) {
+        uint64_t *keys = malloc((size_t)n * sizeof *keys);
+        if (!keys)
+            return CRACKLE_NOMEM(error);
+        int status = crackle_pins_of_slice(stream, slice, z, keys, error);
+        for (uint32_t c = 0; c < n && !status; c++)
+            out[c] = group ? group[keys[c]] : (uint32_t)keys[c];
+        free(keys);
+        return status;
+    }
+    const unsigned width = stream->key_width;
+    const uint8_t *p = stream->keys + stream->first_component[z] * width;
+    uint64_t keys[CRACKLE_KEYS];
+    for (uint32_t i = 0; i < n; i += CRACKLE_KEYS) {
+        uint32_t count = n - i < CRACKLE_KEYS ? n - i : CRACKLE_KEYS;
+        if (!keys_read(p + (size_t)i * width, width, count,
+                       stream->num_unique, keys))
+            return bad_key(z, error);
+        for (uint32_t c = 0; c < count; c++)
+            out[i + c] = group ? group[keys[c]] : (uint32_t)keys[c];
+    }
+    return CRACKLE_OK;
+}
+
 const uint8_t *crackle_unique(const struct crackle_stream *stream,
                               uint64_t *count, const uint8_t **background)
 {

@@ -39,4 +39,28 @@ CRACKLE_INLINE uint32_t crackle_part_key(const struct crackle_part *part,
 /* What is wrong with 'params', or NULL. */
 const char *crackle_params_fault(const struct crackle_params *params);
 
+/* An empty part, and a workspace ready for its slices; NULL and 'error'. */
+struct crackle_part *crackle_part_new(const struct crackle_params *params,
+                                      uint32_t z0, uint32_t z1,
+                                      struct crackle_workspace *ws,
+                                      struct crackle_error *error);
+/* Free a part that failed at slice z, and say why: NULL. */
+struct crackle_part *crackle_part_failed(struct crackle_part *part, int status,
+                                         uint32_t z,
+                                         struct crackle_error *error);
+/* The index of 'label' in part->unique, added if it is new. */
+int crackle_part_intern(struct crackle_part *part, uint64_t label,
+                        uint32_t *index);
+/* Add 'n' keys to those of 'part'. */
+int crackle_part_add_keys(struct crackle_part *part, const uint32_t *keys,
+                          uint32_t n);
+/* Trace 'count' slices from z on, ready in ws->traces, and add their crack
+ * codes to 'part'. */
+int crackle_part_trace(struct crackle_part *part, uint32_t z, uint32_t count,
+                       struct crackle_workspace *ws);
+
+/* Bytes of codepoints from which on a slice is traced alone: two slices of
+ * noise would take much memory. */
+#define CRACKLE_LARGE_TRACE ((size_t)1 << 20)
+
 #endif /* CRACKLE_PART_H */

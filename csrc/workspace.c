@@ -36,15 +36,20 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
         &(ws)->cracks, &(ws)->codes, &(ws)->marks, &(ws)->stack,              \
             &(ws)->left, &(ws)->above, &(ws)->word_run,                       \
             &(ws)->run_component, &(ws)->run_start, &(ws)->first_run,         \
-            &(ws)->row, &(ws)->crc_powers.buffer,       \
+            &(ws)->row, &(ws)->crc_powers.buffer,                             \
             &(ws)->values, &(ws)->block, &(ws)->tile, &(ws)->flags,           \
             &(ws)->sort, &(ws)->ahead.words,                                  \
             &(ws)->traces[0].adjacency, &(ws)->traces[0].stack,               \
             &(ws)->traces[0].codes, &(ws)->traces[0].chains,                  \
             &(ws)->traces[1].adjacency, &(ws)->traces[1].stack,               \
-            &(ws)->traces[1].codes, &(ws)->traces[1].chains                   \
+            &(ws)->traces[1].codes, &(ws)->traces[1].chains,                  \
+            &(ws)->layers[0].rows, &(ws)->layers[0].starts,                   \
+            &(ws)->layers[0].components, &(ws)->layers[0].values,             \
+            &(ws)->layers[1].rows, &(ws)->layers[1].starts,                   \
+            &(ws)->layers[1].components, &(ws)->layers[1].values,             \
+            &(ws)->borders                                                    \
     }
-#define CRACKLE_NUM_BUFFERS 26
+#define CRACKLE_NUM_BUFFERS 35
 
 struct crackle_workspace *crackle_workspace_new(void)
 {

@@ -28,6 +28,9 @@ _IDLE_BYTES = 32 << 20
 # Below this many voxels a second thread costs more than it brings.
 _VOXELS_PER_THREAD = 1 << 20
 
+# The group of labels that take no part in a fold.
+NO_GROUP = 0xFFFFFFFF
+
 _new_error = ffi.typeof("struct crackle_error *")
 _new_pointer = ffi.typeof("struct crackle_stream **")
 _new_header = ffi.typeof("struct crackle_header *")
@@ -90,6 +93,13 @@ def _run_ranges(
             for f in futures:
                 f.cancel()
             raise
+
+
+def _pointer(kind: str, array: npt.NDArray[Any] | None, writable: bool = False) -> Any:
+    """The memory of a contiguous array, or NULL."""
+    if array is None:
+        return ffi.NULL
+    return ffi.from_buffer(kind, array, require_writable=writable)
 
 
 def cpu_level() -> int:
@@ -232,6 +242,260 @@ class Stream:
 
         return np.concatenate(_run_ranges(run, self.header.sz, self.pixels, parallel))
 
+    def _fold(
+        self, call: Callable[[int, int, Any, Any], int], z0: int, z1: int, parallel: int
+    ) -> None:
+        """Call call(z0, z1, workspace, error) for ranges that cover [z0, z1), in threads."""
+
+        def run(a: int, b: int) -> None:
+            error = ffi.new(_new_error)
+            with _workspace() as workspace:
+                if call(z0 + a, z0 + b, workspace, error):
+                    _raise(error)
+
+        _run_ranges(run, z1 - z0, self.pixels, parallel)
+
+    def measure(
+        self,
+        group: npt.NDArray[np.uint32],
+        num_groups: int,
+        *,
+        boxes: bool = False,
+        sums: bool = False,
+        wanted: npt.NDArray[np.bool_] | None = None,
+        parallel: int = 1,
+    ) -> tuple[
+        npt.NDArray[np.uint64], npt.NDArray[np.uint32] | None, npt.NDArray[np.uint64] | None
+    ]:
+        """By group: voxels; lowest and highest x, y, z, inclusive; sums of x, y, z.
+
+        ``wanted``: the slices that are not skipped.
+        """
+        parts: list[Any] = []
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            count = np.zeros(num_groups, np.uint64)
+            box = np.zeros((num_groups, 6), np.uint32) if boxes else None
+            total = np.zeros((num_groups, 3), np.uint64) if sums else None
+            parts.append((count, box, total))
+            return int(
+                lib.crackle_measure(
+                    self._stream, workspace, z0, z1,
+                    _pointer("uint8_t[]", None if wanted is None else wanted[z0:z1]),
+                    _pointer("uint32_t[]", group), _pointer("uint64_t[]", count, True),
+                    _pointer("uint32_t[]", box, True), _pointer("uint64_t[]", total, True), error,
+                )
+            )  # fmt: skip
+
+        self._fold(call, 0, self.header.sz, parallel)
+        count, box, total = parts[0]
+        for more, more_box, more_total in parts[1:]:
+            if box is not None:
+                low, high = box[:, :3], box[:, 3:]
+                new, both = (count == 0) & (more > 0), (count > 0) & (more > 0)
+                box[new] = more_box[new]
+                np.minimum(low, more_box[:, :3], out=low, where=both[:, None])
+                np.maximum(high, more_box[:, 3:], out=high, where=both[:, None])
+            if total is not None:
+                total += more_total
+            count += more
+        return count, box, total
+
+    def contacts(self, group: npt.NDArray[np.uint32], parallel: int = 1) -> list[npt.NDArray[Any]]:
+        """Lists of `PAIR`: groups a < b, and their common faces across x, y, z."""
+        lists: list[npt.NDArray[Any]] = []
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            pairs, count = ffi.new("struct crackle_pair **"), ffi.new("size_t *")
+            status = lib.crackle_contacts(
+                self._stream, workspace, z0, z1, _pointer("uint32_t[]", group), pairs, count, error
+            )
+            lists.append(_taken_pairs(pairs, count))
+            return int(status)
+
+        self._fold(call, 0, self.header.sz, parallel)
+        return lists
+
+    def overlay(
+        self,
+        other: Stream,
+        group: npt.NDArray[np.uint32],
+        other_group: npt.NDArray[np.uint32],
+        different: bool = False,
+        parallel: int = 1,
+    ) -> list[npt.NDArray[Any]]:
+        """Lists of `PAIR`: a here, b in the other stream; how many voxels in counts[0].
+
+        ``different``: only unlike groups, of the first slice that is found to have some.
+        """
+        lists: list[npt.NDArray[Any]] = []
+
+        def run(z0: int, z1: int) -> None:
+            if different and any(map(len, lists)):
+                return
+            pairs, count = ffi.new("struct crackle_pair **"), ffi.new("size_t *")
+            error = ffi.new(_new_error)
+            with _workspace() as first, _workspace() as second:
+                if lib.crackle_overlay(
+                    self._stream, first, _pointer("uint32_t[]", group),
+                    other._stream, second, _pointer("uint32_t[]", other_group),
+                    z0, z1, different, pairs, count, error,
+                ):  # fmt: skip
+                    _raise(error)
+            lists.append(_taken_pairs(pairs, count))
+
+        _run_ranges(run, self.header.sz, self.pixels, parallel)
+        return lists
+
+    def same_borders(
+        self,
+        other: Stream,
+        group: npt.NDArray[np.uint32],
+        other_group: npt.NDArray[np.uint32],
+        parallel: int = 1,
+    ) -> bool:
+        """Whether two streams of one size have the same borders between groups."""
+        answers: list[bool] = []
+
+        def run(z0: int, z1: int) -> None:
+            if not all(answers):
+                return
+            same, error = ffi.new("int *"), ffi.new(_new_error)
+            with _workspace() as first, _workspace() as second:
+                if lib.crackle_same_borders(
+                    self._stream, first, _pointer("uint32_t[]", group),
+                    other._stream, second, _pointer("uint32_t[]", other_group),
+                    z0, z1, same, error,
+                ):  # fmt: skip
+                    _raise(error)
+            answers.append(bool(same[0]))
+
+        _run_ranges(run, self.header.sz, self.pixels, parallel)
+        return all(answers)
+
+    def surface(
+        self,
+        group: npt.NDArray[np.uint32],
+        num_groups: int,
+        z0: int,
+        z1: int,
+        dtype: npt.DTypeLike,
+        parallel: int = 1,
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint64]]:
+        """The surface voxels of slices [z0, z1): points (n, 3), and where each group's end."""
+        cursors: dict[int, npt.NDArray[np.uint64]] = {}
+        points: npt.NDArray[Any] | None = None
+        width = np.dtype(dtype).itemsize
+
+        def call(a: int, b: int, workspace: Any, error: Any) -> int:
+            cursor = cursors.setdefault(a, np.zeros(num_groups, np.uint64))
+            return int(
+                lib.crackle_surface(
+                    self._stream, workspace, a, b, _pointer("uint32_t[]", group),
+                    _pointer("uint64_t[]", cursor, True),
+                    ffi.NULL if points is None else ffi.from_buffer(points),
+                    0 if points is None else len(points), width, error,
+                )
+            )  # fmt: skip
+
+        self._fold(call, z0, z1, parallel)  # counts
+        counts = np.array([cursors[a] for a in sorted(cursors)])
+        ends = np.cumsum(counts.T).reshape(num_groups, len(counts)).astype(np.uint64)
+        for i, a in enumerate(sorted(cursors)):
+            cursors[a] = ends[:, i] - counts[i]
+        points = np.empty((int(ends[-1, -1]) if ends.size else 0, 3), dtype)
+        if len(points):
+            self._fold(call, z0, z1, parallel)  # writes
+        return points, ends[:, -1]
+
+    def connectivity_graph(
+        self,
+        group: npt.NDArray[np.uint32],
+        connectivity: int,
+        out: npt.NDArray[np.uint8],
+        parallel: int = 1,
+    ) -> None:
+        """The voxel connectivity graph to ``out``, a byte for each voxel, x fastest."""
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            part = out[z0 * self.pixels : z1 * self.pixels]
+            return int(
+                lib.crackle_connectivity_graph(
+                    self._stream, workspace, z0, z1, _pointer("uint32_t[]", group),
+                    connectivity, _pointer("uint8_t[]", part, True), part.nbytes, error,
+                )
+            )  # fmt: skip
+
+        self._fold(call, 0, self.header.sz, parallel)
+
+    def link(
+        self,
+        group: npt.NDArray[np.uint32],
+        connectivity: int,
+        parent: npt.NDArray[np.uint32],
+        z0: int,
+        z1: int,
+    ) -> None:
+        """Join in ``parent`` the components of [z0, z1) that are connected and of one group."""
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            return int(
+                lib.crackle_link(
+                    self._stream, workspace, z0, z1, _pointer("uint32_t[]", group), connectivity,
+                    _pointer("uint32_t[]", parent, True), error,
+                )
+            )  # fmt: skip
+
+        self._fold(call, z0, z1, 1)
+
+    def first_components(self) -> npt.NDArray[np.uint64]:
+        """The volume-wide id of each slice's first component, and their number."""
+        pointer = lib.crackle_first_components(self._stream)
+        sz = self.header.sz
+        if pointer == ffi.NULL:
+            return np.zeros(sz + 1, np.uint64)
+        return np.frombuffer(ffi.buffer(pointer, 8 * (sz + 1))[:], np.uint64)
+
+    def keys(self, parallel: int = 1) -> npt.NDArray[np.uint32]:
+        """Each component's place in the table; the table's length for the background."""
+        first = self.first_components()
+        keys = np.empty(int(first[-1]), np.uint32)
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            part = keys[int(first[z0]) : int(first[z1])]
+            pointer = _pointer("uint32_t[]", part, True)
+            return int(lib.crackle_keys(self._stream, workspace, z0, z1, pointer, error))
+
+        self._fold(call, 0, self.header.sz, parallel)
+        return keys
+
+    def keys_at(
+        self, z: npt.NDArray[np.uint32], pixel: npt.NDArray[np.uint32]
+    ) -> npt.NDArray[np.uint32]:
+        """The same at voxels, pixel x + sx * y of slice z, by ascending z."""
+        keys = np.empty(len(z), np.uint32)
+        error = ffi.new(_new_error)
+        with _workspace() as workspace:
+            if lib.crackle_points(
+                self._stream, workspace, len(z), _pointer("uint32_t[]", z),
+                _pointer("uint32_t[]", pixel), _pointer("uint32_t[]", keys, True), error,
+            ):  # fmt: skip
+                _raise(error)
+        return keys
+
+    def component_checksums(self, parallel: int = 1) -> npt.NDArray[np.uint32]:
+        """Each slice's crc32c; made where the stream has none."""
+        crcs = np.empty(self.header.sz, np.uint32)
+
+        def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
+            pointer = _pointer("uint32_t[]", crcs[z0:z1], True)
+            return int(
+                lib.crackle_component_checksums(self._stream, workspace, z0, z1, pointer, error)
+            )
+
+        self._fold(call, 0, self.header.sz, parallel)
+        return crcs
+
 
 def pin(flat: bytes, effort: int, background: int | None) -> bytes:
     """A stream of flat labels with pins instead; itself where it can't have any."""
@@ -242,6 +506,15 @@ def pin(flat: bytes, effort: int, background: int | None) -> bytes:
         if lib.crackle_pin(stream._stream, workspace, effort, wanted, pointer, size, error):
             _raise(error)
     return flat if pointer[0] == ffi.NULL else _taken(pointer[0], size[0])
+
+
+# struct crackle_pair.
+PAIR = np.dtype([("a", np.uint32), ("b", np.uint32), ("counts", np.uint64, (3,))])
+
+
+def _taken_pairs(pairs: Any, count: Any) -> npt.NDArray[Any]:
+    """A list of pairs that C made, which is freed."""
+    return np.frombuffer(_taken(pairs[0], count[0] * PAIR.itemsize), PAIR)
 
 
 def _taken(pointer: Any, size: int) -> bytes:
@@ -264,30 +537,94 @@ def encode(
 
     ``c_order``: its fastest axis is z, not x. ``fortran_order``: the flag to write.
     """
-    sx, sy, sz = shape
-    params = ffi.new("struct crackle_params *")
-    params.sx, params.sy, params.sz = shape
-    params.data_width = flat.itemsize
-    params.is_signed = flat.dtype.kind == "i"
+    params = _params(shape, flat.itemsize, flat.dtype.kind == "i", fortran_order, markov_order)
     params.c_order = c_order
-    params.fortran_order = fortran_order
-    params.markov_order = lib.CRACKLE_MARKOV_AUTO if markov_order == "auto" else markov_order
     labels = ffi.from_buffer(flat)
     permissible = lib.crackle_guess_permissible(params, labels)
+
+    def make(z0: int, z1: int, permissible: int, workspace: Any, error: Any) -> Any:
+        return lib.crackle_encode_part(params, labels, z0, z1, permissible, workspace, error)
+
+    step = 64 // flat.itemsize if c_order else 1
+    return _joined(params, make, permissible, parallel, step)
+
+
+def recode(
+    stream: Stream,
+    labels: npt.NDArray[np.uint64],
+    group: npt.NDArray[np.uint32],
+    dtype: np.dtype[Any],
+    *,
+    by_component: bool = False,
+    drop_borders: bool = False,
+    permissible: bool | None = None,
+    fortran_order: bool | None = None,
+    markov_order: int | Literal["auto"] = 0,
+    parallel: int = 1,
+) -> bytes:
+    """A stream of ``stream``'s slices, traced anew, with other labels.
+
+    ``labels``: of each group, once, as 64 bits; ``group``: of each entry of the table and the
+    background behind them, or of each component. ``permissible`` None takes the crack format
+    that an array of these voxels would take, which holds with ``drop_borders`` only.
+    """
+    head = stream.header
+    shape = (head.sx, head.sy, head.sz)
+    fortran = bool(head.fortran_order) if fortran_order is None else fortran_order
+    params = _params(shape, dtype.itemsize, dtype.kind == "i", fortran, markov_order)
+    params.remapped = not drop_borders and (head.remapped or by_component)
+    params.any_format = permissible is not None
+    how = ffi.new("struct crackle_recode *")
+    keep = (_pointer("uint64_t[]", labels), _pointer("uint32_t[]", group))
+    how.labels, how.group = keep
+    how.by_component, how.drop_borders = by_component, drop_borders
+
+    def make(z0: int, z1: int, permissible: int, workspace: Any, error: Any) -> Any:
+        return lib.crackle_recode_part(
+            params, stream._stream, how, z0, z1, permissible, workspace, error
+        )
+
+    first = head.permissible if permissible is None else permissible
+    return _joined(params, make, int(first), parallel, 1)
+
+
+def _params(
+    shape: tuple[int, int, int],
+    width: int,
+    is_signed: bool,
+    fortran_order: bool,
+    markov_order: int | Literal["auto"],
+) -> Any:
+    params = ffi.new("struct crackle_params *")
+    params.sx, params.sy, params.sz = shape
+    params.data_width = width
+    params.is_signed = is_signed
+    params.fortran_order = fortran_order
+    params.markov_order = lib.CRACKLE_MARKOV_AUTO if markov_order == "auto" else markov_order
+    return params
+
+
+def _joined(
+    params: Any,
+    make: Callable[[int, int, int, Any, Any], Any],
+    permissible: int,
+    parallel: int,
+    step: int,
+) -> bytes:
+    """The stream of the parts that ``make`` makes of ranges of slices."""
 
     def run(z0: int, z1: int) -> Any:
         error = ffi.new(_new_error)
         with _workspace() as workspace:
-            part = lib.crackle_encode_part(params, labels, z0, z1, permissible, workspace, error)
+            part = make(z0, z1, permissible, workspace, error)
         if part == ffi.NULL:
             _raise(error)
         return ffi.gc(part, lib.crackle_part_free)
 
-    step = 64 // flat.itemsize if c_order else 1
     pointer, size = ffi.new("uint8_t **"), ffi.new("size_t *")
     error = ffi.new(_new_error)
     for _ in range(2):
-        parts = _run_ranges(run, sz, sx * sy, parallel, step)
+        parts = _run_ranges(run, params.sz, params.sx * params.sy, parallel, step)
         if lib.crackle_join(params, parts, len(parts), permissible, pointer, size, error):
             _raise(error)
         del parts  # their memory is free again before the stream is copied

@@ -21,6 +21,30 @@ __all__ = [
 MAX_MARKOV_ORDER = 15
 
 
+def opened(binary: Any) -> tuple[_native.Stream, CrackleHeader]:
+    """Open a stream: bytes, or what has them as its ``binary``. Raises `FormatError`."""
+    stream = _native.Stream(getattr(binary, "binary", binary))
+    return stream, CrackleHeader._from_native(stream.header)
+
+
+def label_groups(
+    stream: _native.Stream, dtype: np.dtype[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint32]]:
+    """The labels, sorted, each once; and for each entry of the table which one it is.
+
+    The table of an edited stream may be unsorted and hold a label twice. Its background, if
+    it has one, comes last.
+    """
+    table, background = stream.unique()
+    if background is not None:
+        table = np.concatenate([table, background])
+    values, group = np.unique(table, return_inverse=True)
+    group = group.astype(np.uint32).reshape(-1)
+    if background is None:
+        group = np.append(group, np.uint32(_native.NO_GROUP))
+    return values.astype(dtype, copy=False), group
+
+
 def check_markov_order(order: Any) -> int | Literal["auto"]:
     """``order`` as an int in 0 .. 15 or as "auto", else TypeError or ValueError."""
     if isinstance(order, str) and order == "auto":
@@ -101,7 +125,7 @@ def compress(
     array = as_volume(labels)
     if allow_pins not in (0, 1, 2):
         raise ValueError(f"allow_pins must be 0, 1 or 2, not {allow_pins!r}")
-    if bgcolor is not None and not _fits(bgcolor, array.dtype):
+    if bgcolor is not None and not fits(bgcolor, array.dtype):
         raise ValueError(f"bgcolor {bgcolor} is not a label of {array.dtype}")
     fortran = array.flags.f_contiguous
     if not fortran and not array.flags.c_contiguous:
@@ -162,12 +186,11 @@ def decompress(
     IndexError
         If the z range is not in the volume.
     """
-    stream = _native.Stream(binary)
-    head = CrackleHeader._from_native(stream.header)
+    stream, head = opened(binary)
     z0, z1 = _z_range(head.sz, z_start, z_end)
     dtype: np.dtype[Any] = head.dtype if label is None else np.dtype(bool)
     if label is not None:
-        if not _fits(label, head.dtype):
+        if not fits(label, head.dtype):
             flags = np.zeros(head.sz, np.bool_)
         else:
             flags, _ = stream.slices_with(int(label))
@@ -222,18 +245,16 @@ def header(binary: Any, ignore_crc_check: bool = False) -> CrackleHeader:
     return CrackleHeader.frombytes(binary, ignore_crc_check)
 
 
-def _fits(label: Any, dtype: np.dtype[Any]) -> bool:
+def fits(label: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a number is one of a dtype's."""
     info = np.iinfo(dtype)
     return bool(label == int(label) and info.min <= int(label) <= info.max)
 
 
 def labels(binary: Any) -> npt.NDArray[Any]:
     """The labels of a stream, sorted, each once, in its dtype."""
-    stream = _native.Stream(binary)
-    table, background = stream.unique()
-    if background is not None:
-        table = np.concatenate([table, background])
-    return np.unique(table).astype(CrackleHeader._from_native(stream.header).dtype, copy=False)
+    stream, head = opened(binary)
+    return label_groups(stream, head.dtype)[0]
 
 
 def num_labels(binary: Any) -> int:
@@ -256,7 +277,7 @@ def max(binary: Any) -> int:
 def contains(binary: Any, label: int) -> bool:
     """Whether the stream has a label, by its table."""
     table = labels(binary)
-    return _fits(label, table.dtype) and bool(np.isin(int(label), table))
+    return fits(label, table.dtype) and bool(np.isin(int(label), table))
 
 
 def contains_range(binary: Any, low: int, high: int) -> npt.NDArray[Any]:
@@ -271,8 +292,7 @@ def labels_for_z_range(binary: Any, z_start: int | None, z_end: int | None) -> n
     From the keys of the components; a stream with pins, whose components have none, is
     decoded. Raises IndexError if the range is not in the volume.
     """
-    stream = _native.Stream(binary)
-    head = CrackleHeader._from_native(stream.header)
+    stream, head = opened(binary)
     z0, z1 = _z_range(head.sz, z_start, z_end)
     used, exact = stream.labels_in(z0, z1)
     if not exact:
