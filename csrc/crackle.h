@@ -258,7 +258,7 @@ int crackle_contacts(const struct crackle_stream *stream,
 
 /*
  * List the pairs of groups, a of the first and b of the second of two
- * streams of one size, that voxels have, and in counts[0] how many do. With
+ * streams of one size, that voxels have, and in counts[2] how many do. With
  * 'different' only pairs of unlike groups, and only those of the first slice
  * that has one.
  */

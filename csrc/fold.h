@@ -29,9 +29,9 @@ int crackle_fold_prepare(const struct crackle_stream *stream,
                          struct crackle_workspace *ws, uint32_t z0,
                          uint32_t z1, struct crackle_error *error);
 
-/* surface.c: the bitmaps of the borders between unlike values of a layer, as
- * those of crackle_slice. */
-void crackle_draw_borders(const struct crackle_layer *layer, uint64_t *left,
+/* Take out of the bitmaps 'left' and 'above' of a layer's slice the borders
+ * between equal values. */
+void crackle_drop_borders(const struct crackle_layer *layer, uint64_t *left,
                           uint64_t *above);
 
 /* A stretch of pixels [begin, end) of one run of each of two layers. */
@@ -67,17 +67,50 @@ crackle_overlaps(const struct crackle_layer *upper, uint32_t a, uint32_t stop,
     return CRACKLE_OK;
 }
 
-/* The same for each row of a layer and the row above it. */
+/*
+ * The same for each row of a layer and the row above it, as far as there are
+ * cracks between them, which the bitmap 'above' has; the pixels are those of
+ * the lower row. Where the runs' components differ, all of the stretch is
+ * cracks.
+ */
 CRACKLE_INLINE int
-crackle_row_overlaps(const struct crackle_layer *layer,
+crackle_row_overlaps(const struct crackle_layer *layer, const uint64_t *above,
                      int (*use)(void *state, const struct crackle_overlap *),
                      void *state)
 {
-    return crackle_overlaps(layer, 0, layer->sx * (layer->sy - 1), layer,
-                            layer->row_run[1], layer->sx, use, state);
+    const uint32_t sx = layer->sx, words = (sx - 1) / 64 + 1;
+    const uint32_t *start = layer->start;
+    for (uint32_t y = 1, base = sx; y < layer->sy; y++, base += sx) {
+        const uint64_t *row = above + (size_t)y * words;
+        struct crackle_overlap o = {layer->row_run[y - 1], layer->row_run[y],
+                                    base, base};
+        for (uint32_t w = 0, first = base; w < words; w++, first += 64) {
+            uint64_t cracks = row[w];
+            for (;;) {
+                if (o.end > first) /* what was used */
+                    cracks = o.end - first < 64
+                                 ? cracks & ~(uint64_t)0 << (o.end - first)
+                                 : 0;
+                if (!cracks)
+                    break;
+                o.begin = first + crackle_ctz64(cracks);
+                while (start[o.a + 1] + sx <= o.begin)
+                    o.a++;
+                while (start[o.b + 1] <= o.begin)
+                    o.b++;
+                const uint32_t a_end = start[o.a + 1] + sx;
+                const uint32_t b_end = start[o.b + 1];
+                o.end = a_end < b_end ? a_end : b_end;
+                const int status = use(state, &o);
+                if (status)
+                    return status;
+            }
+        }
+    }
+    return CRACKLE_OK;
 }
 
-/* And for two slices. */
+/* And for all of two slices. */
 CRACKLE_INLINE int
 crackle_slice_overlaps(const struct crackle_layer *upper,
                        const struct crackle_layer *lower,

@@ -37,7 +37,7 @@ CRACKLE_INLINE void link_runs(const struct linking *l, uint32_t a, uint32_t b)
         unite(l->parent, i, j);
 }
 
-static int link_overlap(void *state, const struct crackle_overlap *o)
+CRACKLE_INLINE int link_overlap(void *state, const struct crackle_overlap *o)
 {
     link_runs(state, o->a, o->b);
     return CRACKLE_OK;
@@ -65,7 +65,8 @@ static void link_rows(const struct linking *l, uint32_t y, uint32_t v,
 
 /* Within a slice: components that an edit gave the same label, and those
  * that touch at a corner. */
-static void link_within(const struct linking *l, bool corners)
+static void link_within(const struct linking *l, const uint64_t *above,
+                        bool corners)
 {
     const struct crackle_layer *layer = l->upper;
     for (uint32_t y = 0; y < layer->sy; y++)
@@ -74,8 +75,8 @@ static void link_within(const struct linking *l, bool corners)
             link_runs(l, r - 1, r);
     for (uint32_t y = 1; corners && y < layer->sy; y++)
         link_rows(l, y - 1, y, 1);
-    if (!corners && layer->sy > 1)
-        crackle_row_overlaps(layer, link_overlap, (void *)l);
+    if (!corners)
+        crackle_row_overlaps(layer, above, link_overlap, (void *)l);
 }
 
 int crackle_link(const struct crackle_stream *stream,
@@ -103,7 +104,7 @@ int crackle_link(const struct crackle_stream *stream,
         const uint32_t base = (uint32_t)stream->first_component[z];
         struct linking l = {parent, here, here, base, base};
         if (z >= z0)
-            link_within(&l, connectivity != 6);
+            link_within(&l, ws->slice.above, connectivity != 6);
         if (z == from)
             continue;
         l.upper = &ws->layers[~z & 1];

@@ -9,7 +9,8 @@
 struct borders {
     uint32_t words;
     uint64_t *left, *above, *before, *behind;
-    uint64_t *none, *all; /* a row of zeros and one of ones */
+    uint64_t *next_left, *next_above; /* of the slice behind this one */
+    uint64_t *none, *all;             /* a row of zeros and one of ones */
 };
 
 /* Where differing overlaps are drawn: rows ascend. */
@@ -36,7 +37,7 @@ CRACKLE_INLINE void set_range(uint64_t *row, uint32_t begin, uint32_t end)
     row[last] |= to;
 }
 
-static int draw(void *state, const struct crackle_overlap *o)
+CRACKLE_INLINE int draw(void *state, const struct crackle_overlap *o)
 {
     struct drawing *d = state;
     if (d->upper->value[o->a] == d->lower->value[o->b])
@@ -49,24 +50,35 @@ static int draw(void *state, const struct crackle_overlap *o)
     return CRACKLE_OK;
 }
 
-void crackle_draw_borders(const struct crackle_layer *layer, uint64_t *left,
+/* Take back a border within a layer. */
+CRACKLE_INLINE int erase(void *state, const struct crackle_overlap *o)
+{
+    struct drawing *d = state;
+    if (d->upper->value[o->a] != d->upper->value[o->b])
+        return CRACKLE_OK;
+    while (o->begin - d->base >= d->sx) {
+        d->base += d->sx;
+        d->row += d->words;
+    }
+    for (uint32_t x = o->begin - d->base; x < o->end - d->base; x++)
+        d->row[x / 64] &= ~((uint64_t)1 << x % 64);
+    return CRACKLE_OK;
+}
+
+void crackle_drop_borders(const struct crackle_layer *layer, uint64_t *left,
                           uint64_t *above)
 {
-    const uint32_t words = (uint32_t)(((uint64_t)layer->sx + 63) / 64);
-    const size_t bytes = (size_t)words * layer->sy * 8;
-    memset(left, 0, bytes);
-    memset(above, 0, bytes);
+    const uint32_t words = (layer->sx - 1) / 64 + 1;
+    struct drawing d = {layer, layer, above, words, layer->sx, 0};
+    crackle_row_overlaps(layer, above, erase, &d);
     for (uint32_t y = 0, base = 0; y < layer->sy;
          y++, base += layer->sx, left += words)
         for (uint32_t r = layer->row_run[y] + 1; r < layer->row_run[y + 1];
-             r++) {
-            const uint32_t x = layer->start[r] - base;
-            const uint64_t differ = layer->value[r - 1] != layer->value[r];
-            left[x / 64] |= differ << x % 64;
-        }
-    struct drawing d = {layer, layer, above + words, words, layer->sx, 0};
-    if (layer->sy > 1)
-        crackle_row_overlaps(layer, draw, &d);
+             r++)
+            if (CRACKLE_UNLIKELY(layer->value[r - 1] == layer->value[r])) {
+                const uint32_t x = layer->start[r] - base;
+                left[x / 64] &= ~((uint64_t)1 << x % 64);
+            }
 }
 
 /* Faces between two slices. */
@@ -81,21 +93,40 @@ static void draw_between(struct borders *b, const struct crackle_layer *upper,
 static int borders_make(struct borders *b, struct crackle_workspace *ws,
                         uint32_t sx, uint32_t sy)
 {
-    b->words = (uint32_t)(((uint64_t)sx + 63) / 64);
+    b->words = (sx - 1) / 64 + 1;
     const size_t bitmap = (size_t)b->words * sy;
     uint64_t *p = crackle_reserve(&ws->borders,
-                                  (4 * bitmap + 2 * b->words) * sizeof *p);
+                                  (6 * bitmap + 2 * b->words) * sizeof *p);
     if (!p)
         return CRACKLE_NO_MEMORY;
     b->left = p;
     b->above = p + bitmap;
     b->before = p + 2 * bitmap;
     b->behind = p + 3 * bitmap;
-    b->none = p + 4 * bitmap;
+    b->next_left = p + 4 * bitmap;
+    b->next_above = p + 5 * bitmap;
+    b->none = p + 6 * bitmap;
     b->all = b->none + b->words;
     memset(b->none, 0, b->words * sizeof *p);
     memset(b->all, 255, b->words * sizeof *p);
     return CRACKLE_OK;
+}
+
+static void swap(uint64_t **a, uint64_t **b)
+{
+    uint64_t *c = *a;
+    *a = *b;
+    *b = c;
+}
+
+/* Draw what is within the slice that was just read, as the next one. */
+static void draw_within(struct borders *b, const struct crackle_slice *slice,
+                        const struct crackle_layer *layer)
+{
+    const size_t bytes = (size_t)b->words * layer->sy * 8;
+    memcpy(b->next_left, slice->left, bytes);
+    memcpy(b->next_above, slice->above, bytes);
+    crackle_drop_borders(layer, b->next_left, b->next_above);
 }
 
 /*
@@ -127,21 +158,21 @@ each_slice(const struct crackle_stream *stream, struct crackle_workspace *ws,
     for (uint32_t z = from; z <= z1; z++) {
         struct crackle_layer *here = &ws->layers[z & 1];
         const struct crackle_layer *last = &ws->layers[~z & 1];
+        swap(&b.left, &b.next_left);
+        swap(&b.above, &b.next_above);
         if (z < to) {
             status = crackle_layer_read(stream, ws, z, group, here, error);
             if (status)
                 return status;
+            draw_within(&b, &ws->slice, here);
         }
         if (z > from) {
-            uint64_t *swap = b.before;
-            b.before = b.behind;
-            b.behind = swap;
+            swap(&b.before, &b.behind);
             if (across && z < to)
                 draw_between(&b, last, here);
             else
                 memset(b.behind, outside, bytes);
             if (z > z0) {
-                crackle_draw_borders(last, b.left, b.above);
                 status = use(state, &b, last, z - 1);
                 if (status)
                     return status;
@@ -181,10 +212,10 @@ int crackle_same_borders(const struct crackle_stream *first,
                                         &second_ws->layers[0], error);
         if (status)
             return status;
-        crackle_draw_borders(&first_ws->layers[0], one.left, one.above);
-        crackle_draw_borders(&second_ws->layers[0], two.left, two.above);
-        *same = !memcmp(one.left, two.left, bytes) &&
-                !memcmp(one.above, two.above, bytes);
+        draw_within(&one, &first_ws->slice, &first_ws->layers[0]);
+        draw_within(&two, &second_ws->slice, &second_ws->layers[0]);
+        *same = !memcmp(one.next_left, two.next_left, bytes) &&
+                !memcmp(one.next_above, two.next_above, bytes);
     }
     return CRACKLE_OK;
 }

@@ -324,7 +324,7 @@ class Stream:
         different: bool = False,
         parallel: int = 1,
     ) -> list[npt.NDArray[Any]]:
-        """Lists of `PAIR`: a here, b in the other stream; how many voxels in counts[0].
+        """Lists of `PAIR`: a here, b in the other stream; how many voxels in counts[2].
 
         ``different``: only unlike groups, of the first slice that is found to have some.
         """

@@ -381,7 +381,7 @@ def component_map(component_binary: Any, parent_binary: Any, parallel: int = 0) 
         label_groups(first, head1.dtype), label_groups(second, head2.dtype),
     )  # fmt: skip
     pairs, counts = _summed(first.overlay(second, group1, group2, parallel=parallel))
-    order = np.argsort(counts[:, 0], kind="stable")  # the last one of a label stays
+    order = np.argsort(counts[:, 2], kind="stable")  # the last one of a label stays
     left, right = values1[pairs[order, 0]].tolist(), values2[pairs[order, 1]].tolist()
     return dict(zip(left, right, strict=True))
 
