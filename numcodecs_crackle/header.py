@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -96,6 +97,35 @@ class CrackleHeader:
     @property
     def header_bytes(self) -> int:
         return 29 if self.format_version else 24
+
+    @property
+    def grid_index_bytes(self) -> int:
+        """The size of the crack index, with its checksum in version 1."""
+        return 4 * (self.sz + 1 if self.format_version else self.sz)
+
+    @property
+    def num_markov_model_bytes(self) -> int:
+        """The size of the Markov model; 0 if there is none."""
+        return (5 * 4**self.markov_model_order + 7) // 8 if self.markov_model_order else 0
+
+    def tobytes(self) -> bytes:
+        """The header of a stream, with its crc8 in version 1."""
+        format_field = (
+            (self.data_width.bit_length() - 1)
+            | (self.stored_data_width.bit_length() - 1) << 2
+            | self.crack_format << 4
+            | self.label_format << 5
+            | self.fortran_order << 7
+            | self.signed << 8
+            | self.markov_model_order << 9
+            | (not self.is_sorted) << 13
+            | self.is_remapped << 14
+        )
+        sizes = (format_field, self.sx, self.sy, self.sz, self.grid_size.bit_length() - 1)
+        if not self.format_version:
+            return struct.pack("<4sBHIIIBI", b"crkl", 0, *sizes, self.num_label_bytes)
+        fields = struct.pack("<HIIIBQ", *sizes, self.num_label_bytes)
+        return b"crkl\1" + fields + bytes([_native.crc8(fields)])
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,362 @@
+"""Edits of streams that decode nothing: other labels, other slices, another coding.
+
+Names, arguments and results are crackle-codec's. ``binary`` is a stream, or what has one as
+its ``binary``; results are streams of format version 1, whose checksums are right. An edit of
+labels rewrites the label section only; what must touch borders walks them, and makes no array.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from numcodecs_crackle import _native
+from numcodecs_crackle.header import CrackFormat, CrackleHeader, LabelFormat
+from numcodecs_crackle.sections import Sections, raw, stored_dtype
+from numcodecs_crackle.stream import check_dtype, check_markov_order, fits, label_groups, opened
+
+__all__ = [
+    "add_scalar",
+    "ascontiguousarray",
+    "asfortranarray",
+    "astype",
+    "condense_unique",
+    "floordiv_scalar",
+    "mask",
+    "mask_except",
+    "multiply_scalar",
+    "recompress",
+    "reencode",
+    "refit",
+    "remap",
+    "renumber",
+    "subtract_scalar",
+]
+
+
+def _fitting(dtype: np.dtype[Any], low: int, high: int) -> np.dtype[Any]:
+    """The dtype if it holds both numbers, else the narrowest of its kind that does."""
+    for width in (dtype.itemsize, 1, 2, 4, 8):
+        candidate = np.dtype(f"{dtype.kind}{width}")
+        if width >= dtype.itemsize and fits(low, candidate) and fits(high, candidate):
+            return candidate
+    bad = low if not fits(low, np.dtype(f"{dtype.kind}8")) else high
+    raise OverflowError(f"the label {bad} does not fit any width of {dtype}")
+
+
+def _numbers(numbers: Iterable[int]) -> npt.NDArray[Any]:
+    """Integers of any size as an array: int64 or uint64 if all fit, else of objects."""
+    exact = [operator.index(number) for number in numbers]
+    low, high = min(exact, default=0), max(exact, default=0)
+    for dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
+        if fits(low, dtype) and fits(high, dtype):
+            return np.array(exact, dtype)
+    return np.array(exact, object)
+
+
+# ---- other labels ----
+
+
+def _relabel(
+    binary: Any,
+    change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    parallel: int = 0,
+) -> bytes:
+    """Apply a function to the table, background last. Its result's dtype is the stream's."""
+    parts = Sections.of(binary, parallel)
+    with_background = parts.background is not None
+    table = np.append(parts.table, parts.background) if with_background else parts.table
+    changed = change(table.astype(parts.head.dtype, copy=False))
+    parts.table = changed[:-1] if with_background else changed
+    if with_background:
+        parts.background = changed[-1]
+    parts.head = replace(
+        parts.head,
+        data_width=changed.dtype.itemsize,
+        signed=changed.dtype.kind == "i",
+        # Labels that became equal have borders between them.
+        is_remapped=parts.head.is_remapped or len(np.unique(changed)) < len(np.unique(table)),
+    )
+    return parts.tobytes()
+
+
+def remap(
+    binary: Any,
+    mapping: Mapping[int, int],
+    preserve_missing_labels: bool = False,
+    in_place: bool = False,
+    parallel: int = 0,
+) -> Any:
+    """Change labels by a mapping of old to new.
+
+    Parameters
+    ----------
+    preserve_missing_labels : bool
+        Keep labels that are not in the mapping; by default each must be.
+    in_place : bool
+        Write to ``binary`` itself and return it, where it is writable (a bytearray), of
+        version 1, and no wider labels are needed; else a new stream is returned.
+
+    Returns
+    -------
+    bytes
+        In the stream's dtype, or where a label does not fit it the next wider that it does.
+        Borders between labels that became equal stay, and cost bytes, until `recompress`.
+
+    Raises
+    ------
+    KeyError
+        For a label that is not in the mapping.
+    OverflowError
+        For a label that no width holds, such as a negative one where labels are unsigned.
+    """
+    old, new = _numbers(mapping.keys()), _numbers(mapping.values())
+
+    def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        info = np.iinfo(table.dtype)
+        known = (old >= info.min) & (old <= info.max)
+        keys, values = old[known].astype(table.dtype), new[known]
+        order = np.argsort(keys, kind="stable")
+        keys, values = keys[order], values[order]
+        at = np.minimum(np.searchsorted(keys, table), max(len(keys) - 1, 0))
+        hit = keys[at] == table if len(keys) else np.zeros(len(table), np.bool_)
+        if not hit.all() and not preserve_missing_labels:
+            raise KeyError(int(table[~hit][0]))
+        values = values[at[hit]]
+        if not len(values):
+            return table
+        result = table.astype(_fitting(table.dtype, int(values.min()), int(values.max())))
+        result[hit] = values.astype(result.dtype)
+        return result
+
+    result = _relabel(binary, change, parallel)
+    data = raw(binary)
+    if in_place and len(result) == len(data) and not memoryview(data).readonly:
+        memoryview(data).cast("B")[:] = result
+        return data
+    return result
+
+
+def mask(
+    binary: Any,
+    labels: Iterable[int],
+    value: int = 0,
+    in_place: bool = False,
+    parallel: int = 0,
+) -> bytes:
+    """Give labels one value. Labels that are not there are passed over."""
+    mapping = {int(label): int(value) for label in labels}
+    return condense_unique(remap(binary, mapping, True, in_place, parallel))
+
+
+def mask_except(
+    binary: Any,
+    labels: Iterable[int],
+    value: int = 0,
+    in_place: bool = False,
+    parallel: int = 0,
+) -> bytes:
+    """Give all labels but some one value."""
+    stream, head = opened(binary)
+    keep = {int(label) for label in labels}
+    every = label_groups(stream, head.dtype)[0].tolist()
+    mapping = {label: int(value) for label in every if label not in keep}
+    return condense_unique(remap(binary, mapping, True, in_place, parallel))
+
+
+def condense_unique(binary: Any) -> bytes:
+    """Sort the table of labels, each once, without those that no component has.
+
+    `recompress` also drops the borders between equal labels.
+    """
+    stream, head = opened(binary)
+    table, background = stream.unique()
+    if background is not None and len(np.unique(np.append(table, background))) <= len(table):
+        flat = recoded(binary, markov_order=head.markov_model_order)
+        return _native.pin(flat, 1, None)
+    parts = Sections.of(binary)
+    if background is None and head.voxels():
+        parts.set_labels(parts.counts, parts.table, parts.keys)
+    return parts.tobytes()
+
+
+def refit(binary: Any) -> bytes:
+    """Make the dtype the narrowest that holds the labels."""
+    stream, head = opened(binary)
+    return astype(binary, stored_dtype(label_groups(stream, head.dtype)[0]))
+
+
+def renumber(binary: Any, start: int = 0, parallel: int = 0) -> tuple[bytes, dict[int, int]]:
+    """Number the labels from ``start`` on, ascending, in the narrowest dtype.
+
+    Returns
+    -------
+    bytes, and a dict of old label to new
+    """
+    stream, head = opened(binary)
+    values = label_groups(stream, head.dtype)[0]
+    mapping = {label: start + i for i, label in enumerate(values.tolist())}
+
+    def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        new = _numbers(mapping.values())
+        least = np.dtype(f"{head.dtype.kind}1")
+        dtype = _fitting(least, start, start + max(len(new) - 1, 0))
+        return new.astype(dtype)[np.searchsorted(values, table)]
+
+    return condense_unique(_relabel(binary, change, parallel)), mapping
+
+
+def astype(
+    binary: Any,
+    dtype: npt.DTypeLike,
+    order: Literal["C", "F", "K", "A"] = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "unsafe",
+) -> bytes:
+    """Change the dtype, and the memory order that the stream is decoded to.
+
+    Labels that do not fit wrap around as numpy's do. ``casting`` is numpy's, but for "safe",
+    which asks that every label fits rather than every label that could be.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is not of integers, and where ``casting`` forbids it.
+    """
+    stream, head = opened(binary)
+    wanted = np.dtype(dtype).newbyteorder("=")
+    check_dtype(wanted)
+    wanted = np.dtype(np.uint8) if wanted.kind == "b" else wanted
+    if order not in ("C", "F", "K", "A"):
+        raise ValueError(f"order must be one of 'C', 'F', 'K' and 'A', not {order!r}")
+    values = label_groups(stream, head.dtype)[0]
+    if casting == "safe":
+        bad = [v for v in (values[:1].tolist() + values[-1:].tolist()) if not fits(v, wanted)]
+        if bad:
+            raise TypeError(f"the label {bad[0]} does not fit {wanted} under casting type 'safe'")
+    elif not np.can_cast(head.dtype, wanted, casting):
+        raise TypeError(
+            f"Cannot cast dtype {head.dtype} to {wanted} under casting type '{casting}'"
+        )
+    result = _relabel(binary, lambda table: table.astype(wanted))
+    return _ordered(result, {"C": False, "F": True}.get(order))
+
+
+def _ordered(binary: Any, fortran_order: bool | None) -> bytes:
+    """Set the memory order, if one is given."""
+    parts = Sections.of(binary)
+    if fortran_order is not None:
+        parts.head = replace(parts.head, fortran_order=fortran_order)
+    return parts.tobytes()
+
+
+def asfortranarray(binary: Any) -> bytes:
+    """The stream, decoded to Fortran order."""
+    return _ordered(binary, True)
+
+
+def ascontiguousarray(binary: Any) -> bytes:
+    """The stream, decoded to C order."""
+    return _ordered(binary, False)
+
+
+def apply_scalar(
+    binary: Any, function: Callable[[Any, Any], Any], number: int, parallel: int = 0
+) -> bytes:
+    """Apply a numpy function of two arguments to all labels and a number.
+
+    As with a numpy array of the stream's dtype and a Python int: the dtype stays, results
+    that do not fit wrap around, and OverflowError is raised for a number that does not fit.
+    Comparisons give 0 and 1.
+    """
+    number = operator.index(number)
+    if number == 0 and function in (np.floor_divide, np.remainder):
+        raise ZeroDivisionError("Cannot divide by zero.")
+
+    def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        with np.errstate(over="ignore"):
+            return np.asarray(function(table, number)).astype(table.dtype, copy=False)
+
+    return _relabel(binary, change, parallel)
+
+
+def add_scalar(binary: Any, scalar: int) -> bytes:
+    """Add a number to all labels: see `apply_scalar`."""
+    return apply_scalar(binary, np.add, scalar)
+
+
+def subtract_scalar(binary: Any, scalar: int) -> bytes:
+    """Subtract a number from all labels."""
+    return apply_scalar(binary, np.subtract, scalar)
+
+
+def multiply_scalar(binary: Any, scalar: int) -> bytes:
+    """Multiply all labels by a number."""
+    return apply_scalar(binary, np.multiply, scalar)
+
+
+def floordiv_scalar(binary: Any, scalar: int) -> bytes:
+    """Divide all labels by a number, rounded down. ZeroDivisionError for 0."""
+    return apply_scalar(binary, np.floor_divide, scalar)
+
+
+# ---- another coding ----
+
+
+def recoded(
+    binary: Any,
+    *,
+    drop_borders: bool = False,
+    permissible: bool | None = None,
+    markov_order: int | Literal["auto"] = 0,
+    parallel: int = 0,
+) -> bytes:
+    """The stream traced anew, with flat labels. ``permissible`` None keeps or finds it."""
+    stream, head = opened(binary)
+    values, group = label_groups(stream, head.dtype)
+    if permissible is None and not drop_borders:
+        permissible = head.crack_format == CrackFormat.PERMISSIBLE
+    kind = np.int64 if head.signed else np.uint64
+    return _native.recode(
+        stream,
+        values.astype(kind).view(np.uint64),
+        group,
+        head.dtype,
+        drop_borders=drop_borders,
+        permissible=permissible,
+        markov_order=markov_order,
+        parallel=parallel,
+    )
+
+
+def _repinned(flat: bytes, head: CrackleHeader) -> bytes:
+    """Flat labels as pins, if the stream that they come from had pins."""
+    return flat if head.label_format == LabelFormat.FLAT else _native.pin(flat, 1, None)
+
+
+def reencode(binary: Any, markov_model_order: int | Literal["auto"], parallel: int = 0) -> Any:
+    """Code the borders with another order of Markov model. See `compress`."""
+    order = check_markov_order(markov_model_order)
+    _, head = opened(binary)
+    if head.markov_model_order == order and head.format_version:
+        return raw(binary)
+    return _repinned(recoded(binary, markov_order=order, parallel=parallel), head)
+
+
+def recompress(binary: Any, parallel: int = 0) -> bytes:
+    """Drop the borders between equal labels that an edit left.
+
+    The result is what compressing the decoded labels gives, byte for byte, with the stream's
+    own Markov order; labels that were pins are pins again.
+    """
+    _, head = opened(binary)
+    if head.voxels() == 0:
+        return Sections.of(binary).tobytes()
+    order = head.markov_model_order
+    return _repinned(
+        recoded(binary, drop_borders=True, markov_order=order, parallel=parallel), head
+    )
