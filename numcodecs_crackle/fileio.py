@@ -109,10 +109,8 @@ def atomic_write(path: Any) -> Iterator[BinaryIO]:
 def _packed(file: BinaryIO, wrapper: str) -> AbstractContextManager[Any]:
     if wrapper == ".gz":  # neither name nor time inside: equal data, equal files
         return gzip.GzipFile("", "wb", 6, file, 0)
-    if wrapper == ".xz":
+    if wrapper in (".xz", ".lzma"):  # .lzma too: that format of old has no checksum
         return lzma.LZMAFile(file, "wb")
-    if wrapper == ".lzma":
-        return lzma.LZMAFile(file, "wb", format=lzma.FORMAT_ALONE)
     if wrapper == ".zst":
         compressor = library("zstandard").ZstdCompressor(write_checksum=True)
         writer: AbstractContextManager[Any] = compressor.stream_writer(file, closefd=False)

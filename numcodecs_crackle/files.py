@@ -183,9 +183,10 @@ def load_num_labels(filelike: Any, ignore_crc_check: bool = False) -> int:
         width = head.stored_data_width
         fileio.skip(file, head.sz * 4 + (4 if head.format_version else 0))
         background = fileio.read(file, width if pins else 0)
-        count = (
-            int.from_bytes(fileio.read(file, 8), "little") if len(background) == pins * width else 0
-        )
+        number = fileio.read(file, 8)
+        if len(number) < 8:
+            raise FormatError("the label section is cut off", "labels")
+        count = int.from_bytes(number, "little")
         _check_count(head, count, pins)
         if head.format_version and head.is_sorted and not head.is_remapped:
             return count + pins
@@ -202,7 +203,7 @@ def _check_count(head: CrackleHeader, count: int, pins: bool) -> None:
         return next(w for w in (1, 2, 4, 8) if n < 1 << 8 * w)
 
     if not count and not pins:
-        raise FormatError("the label section is cut off, or has no labels", "labels")
+        raise FormatError("there are voxels, and no labels", "labels")
     table = 8 + (count + pins) * head.stored_data_width
     left = head.num_label_bytes - table - head.sz * width_of(head.sx * head.sy)
     if pins:  # a byte of widths, and for each label at least its numbers of pins and singles
@@ -250,7 +251,11 @@ def load_any(path: Any) -> npt.NDArray[Any] | CrackleArray:
 def load_numpy(filelike: Any) -> npt.NDArray[Any]:
     """Read an array from a .npy file, which may be compressed, or an object."""
     with fileio.source(filelike) as file:
-        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        array = np.lib.format.read_array(file, allow_pickle=False)
+        if file is not filelike:  # only at the end of a compressed file is it verified
+            while file.read(1 << 20):
+                pass
+        return np.asarray(array)
 
 
 def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
@@ -305,6 +310,7 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
                 sink.write(flat.data.cast("B"))
         if mapped:
             array.flush()
+            del array  # some systems won't move a file that is mapped
 
 
 def save_nii(arr: Any, path: Any, affine: Any = None) -> None:
