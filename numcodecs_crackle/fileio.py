@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from numcodecs_crackle.errors import FormatError
 
 __all__ = [
-    "WRAPPERS", "allocate", "atomic_write", "library", "path_name", "read", "sink", "skip",
+    "WRAPPERS", "atomic_write", "library", "path_name", "read", "sink", "skip",
     "source", "suffixes",
 ]  # fmt: skip
 
@@ -189,13 +189,3 @@ def skip(file: Any, size: int) -> None:
         return
     while size and (part := file.read(min(size, _PIECE))):
         size -= len(part)
-
-
-def allocate(file: BinaryIO) -> None:
-    """Take the space of a file at once: a full disk would kill who writes to a map."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise

@@ -270,10 +270,9 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
 
     Notes
     -----
-    A block is some whole z slices. Those of a stream in C order lie scattered in a C order
-    file. If there are several, a plain file is mapped and stays in C order; compressed files
-    and objects, which can only be appended to, become Fortran order: the array that loads is
-    equal, and lies in memory the other way.
+    A block is some whole z slices. Those of a stream in C order would lie scattered all over
+    a file in C order; if it takes several blocks, the file is in Fortran order instead. The
+    array that loads is equal, and lies in memory the other way.
     """
     if block_size < 1:
         raise ValueError(f"block_size must be positive, not {block_size}")
@@ -288,29 +287,17 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
         return
     depth = max(1, min(head.sz, block_size // (head.sx * head.sy * head.data_width)))
     with fileio.sink(filelike) as sink:
-        scattered = not head.fortran_order and depth < head.sz
-        mapped = scattered and isinstance(sink, io.BufferedRandom) and sink is not filelike
-        order: Literal["C", "F"] = "F" if head.fortran_order or (scattered and not mapped) else "C"
-        if mapped:
-            array = np.lib.format.open_memmap(sink.name, "w+", head.dtype, head.shape)
-            fileio.allocate(sink)
-        else:
-            descr = np.lib.format.dtype_to_descr(head.dtype)
-            fields = {"descr": descr, "fortran_order": order == "F", "shape": head.shape}
-            np.lib.format.write_array_header_1_0(sink, fields)
+        order: Literal["C", "F"] = "F" if head.fortran_order or depth < head.sz else "C"
+        descr = np.lib.format.dtype_to_descr(head.dtype)
+        fields = {"descr": descr, "fortran_order": order == "F", "shape": head.shape}
+        np.lib.format.write_array_header_1_0(sink, fields)
         buffer = np.empty(head.sx * head.sy * depth, head.dtype)
         for z in range(0, head.sz, depth):
             n = min(depth, head.sz - z)
             flat = buffer[: head.sx * head.sy * n]
             block = flat.reshape((head.sx, head.sy, n), order=order)
             stream.decompress(binary, z_start=z, z_end=z + n, out=block)
-            if mapped:
-                array[:, :, z : z + n] = block
-            else:
-                sink.write(flat.data.cast("B"))
-        if mapped:
-            array.flush()
-            del array  # some systems won't move a file that is mapped
+            sink.write(flat.data.cast("B"))
 
 
 def save_nii(arr: Any, path: Any, affine: Any = None) -> None:

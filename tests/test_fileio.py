@@ -77,6 +77,27 @@ def test_saves_that_fail_midway(tmp_path, monkeypatch, suffix, order):
     assert path.read_bytes() == b"old"
 
 
+def test_on_disk_before_it_counts(tmp_path, monkeypatch):
+    path, calls = tmp_path / "x.ckl.gz", []
+    path.write_bytes(b"old")
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(number):
+        calls.append(os.fstat(number).st_size)
+        fsync(number)
+
+    def watched_replace(temporary, target):
+        assert path.read_bytes() == b"old"
+        assert calls == [os.stat(temporary).st_size]
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    files.save(labels_of("u4"), path)
+    assert calls == [path.stat().st_size]
+    check_same(files.load(path), labels_of("u4"))
+
+
 CHILD = """
 import itertools, os, signal, sys
 import numpy as np

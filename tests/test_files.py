@@ -27,6 +27,11 @@ NPYS = [".npy", ".npy.gz", ".npy.xz", ".npy.lzma", ".npy.zst"]
 ARRAYS = [*NPYS, ".nrrd", ".nii", ".nii.gz", ".tif", ".tiff", ".cpso", ".cpso.gz", ".cpso.zst"]
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
 class Held:
     """What has a stream, as a CrackleArray has."""
 
@@ -335,15 +340,11 @@ def test_npy_in_blocks(tmp_path, order):
             files.save_numpy(binary, path, block)
             back = files.load_numpy(path)
             check_same(back, a)
-            if suffix == ".npy" or block == 10**6:
-                assert back.flags.c_contiguous if order == "C" else back.flags.f_contiguous
+            several = block < a.nbytes
+            flag = back.flags.f_contiguous if order == "F" or several else back.flags.c_contiguous
+            assert flag
             if suffix == ".npy":
                 check_same(np.load(path, mmap_mode="r"), a)
-        with open(tmp_path / "y.npy", "w+b") as file:  # not ours to map
-            file.write(b"before")
-            files.save_numpy(binary, file, 1)
-            file.seek(6)
-            check_same(files.load_numpy(file), a)
 
 
 @pytest.mark.parametrize("order", "CF")
