@@ -239,9 +239,7 @@ def load_any(path: Any) -> npt.NDArray[Any] | CrackleArray:
     if kind == ".nii":
         return np.asarray(fileio.library("nibabel").load(name, mmap=False).dataobj)
     if kind in (".tif", ".tiff"):
-        with fileio.library("tifffile").TiffFile(name) as file:
-            # What noted its shape, as save_tiff does, keeps its unit axes.
-            return np.asarray(file.asarray(squeeze=False if file.is_shaped else None))
+        return np.asarray(fileio.library("tifffile").imread(name))
     if kind == ".cpso":
         return np.asarray(fileio.library("compresso").decompress(bytes(bload(name))))
     load_header(name)
@@ -392,9 +390,11 @@ def sidecar_path(path: Any) -> str:
     return stem + ".ckl.meta.parquet"
 
 
-def _fingerprint(binary: Any) -> dict[str, int]:
+def _fingerprint(binary: Any, table: Any) -> dict[str, int]:
     data = _stream_of(binary)
-    return {"format": 1, "length": len(data), "crc32c": _native.crc32c(data)}
+    # With the rows, as no checksum of Parquet guards how many there are.
+    crc, rows = _native.crc32c(data), table.num_rows
+    return {"format": 1, "length": len(data), "crc32c": crc, "rows": rows}
 
 
 def save_table(table: Any, path: Any, binary: Any = None) -> None:
@@ -411,7 +411,7 @@ def save_table(table: Any, path: Any, binary: Any = None) -> None:
     """
     parquet = fileio.library("pyarrow.parquet")
     if binary is not None:
-        note = json.dumps(_fingerprint(binary)).encode()
+        note = json.dumps(_fingerprint(binary, table)).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: note})
     with atomic_write(path) as file:
         parquet.write_table(table, file, compression="zstd", write_page_checksum=True)
@@ -443,4 +443,4 @@ def load_sidecar(path: Any, binary: Any) -> Any:
             note = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
         except (arrow.ArrowException, OSError, ValueError):
             return None
-    return table if note == _fingerprint(binary) else None
+    return table if note == _fingerprint(binary, table) else None

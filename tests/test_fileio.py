@@ -133,7 +133,7 @@ def test_killed_midway(tmp_path, order):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions and links as POSIX has them")
-def test_permissions_links_and_devices(tmp_path, monkeypatch):
+def test_permissions_links_and_pipes(tmp_path, monkeypatch):
     a = labels_of("u1")
     before = os.umask(0o027)
     try:
@@ -156,8 +156,14 @@ def test_permissions_links_and_devices(tmp_path, monkeypatch):
         check_same(files.load(tmp_path / target), a)
     only(tmp_path / "deep", "there.ckl", "dangling.ckl")
 
-    files.save(a, "/dev/null")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        files.save(a, tmp_path / "pipe")
+        assert os.read(reader, 1 << 16) == ck.compress(a)
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     with pytest.raises(IsADirectoryError):
         files.save(a, tmp_path / "deep")
     with pytest.raises(FileNotFoundError):
