@@ -278,7 +278,7 @@ def apply_scalar(
         raise ZeroDivisionError("Cannot divide by zero.")
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(function(table, number)).astype(table.dtype, copy=False)
 
     return _relabel(binary, change, parallel)

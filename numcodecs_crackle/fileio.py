@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import importlib
 import io
 import lzma
 import os
@@ -16,9 +15,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any, BinaryIO
 
 from numcodecs_crackle.errors import FormatError
+from numcodecs_crackle.extras import required
 
 __all__ = [
-    "WRAPPERS", "atomic_write", "library", "path_name", "read", "sink", "skip",
+    "WRAPPERS", "atomic_write", "path_name", "read", "sink", "skip",
     "source", "suffixes",
 ]  # fmt: skip
 
@@ -34,15 +34,6 @@ _SUFFIXES: dict[str, tuple[str, ...]] = {
     ".tiff": (),
 }
 _PIECE = 1 << 20
-
-
-def library(name: str) -> Any:
-    """Import a module that not everybody needs, or an ImportError that says what to do."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        hint = 'pip install "numcodecs-crackle[files]"'
-        raise ImportError(f"this kind of file needs {name}: {hint}", name=name) from error
 
 
 def path_name(path: Any) -> str:
@@ -112,7 +103,7 @@ def _packed(file: BinaryIO, wrapper: str) -> AbstractContextManager[Any]:
     if wrapper in (".xz", ".lzma"):  # .lzma too: that format of old has no checksum
         return lzma.LZMAFile(file, "wb")
     if wrapper == ".zst":
-        compressor = library("zstandard").ZstdCompressor(write_checksum=True)
+        compressor = required("zstandard", "files").ZstdCompressor(write_checksum=True)
         writer: AbstractContextManager[Any] = compressor.stream_writer(file, closefd=False)
         return writer
     return nullcontext(file)
@@ -141,7 +132,7 @@ def _unpacked(file: BinaryIO, wrapper: str) -> AbstractContextManager[Any]:
     if wrapper in (".xz", ".lzma"):
         return lzma.LZMAFile(file)
     if wrapper == ".zst":
-        decompressor = library("zstandard").ZstdDecompressor()
+        decompressor = required("zstandard", "files").ZstdDecompressor()
         reader: AbstractContextManager[Any] = decompressor.stream_reader(
             file, read_across_frames=True, closefd=False
         )
@@ -159,7 +150,7 @@ def source(filelike: Any) -> Iterator[Any]:
     wrapper = suffixes(name)[1]
     damage: tuple[type[Exception], ...] = ()
     if wrapper == ".zst":
-        damage = (library("zstandard").ZstdError,)
+        damage = (required("zstandard", "files").ZstdError,)
     elif wrapper:
         damage = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
     with open(name, "rb") as file, _unpacked(file, wrapper) as unpacked:

@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from numcodecs_crackle import _native, fileio, stream
 from numcodecs_crackle.errors import FormatError, UnsupportedError
+from numcodecs_crackle.extras import required
 from numcodecs_crackle.fileio import atomic_write
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
     from numcodecs_crackle.array import CrackleArray
 
 __all__ = [
-    "aload", "atomic_write", "bload", "load", "load_any", "load_header", "load_num_labels",
-    "load_numpy", "load_sidecar", "save", "save_compresso", "save_nii", "save_nrrd",
+    "aload", "atomic_write", "bload", "cache_meta", "load", "load_any", "load_header",
+    "load_num_labels", "load_numpy", "load_sidecar", "save", "save_compresso", "save_nii", "save_nrrd",
     "save_numpy", "save_table", "save_tiff", "sidecar_path",
 ]  # fmt: skip
 
@@ -118,10 +120,30 @@ def load(filelike: Any, label: int | None = None, parallel: int = 0) -> npt.NDAr
 
 
 def aload(filelike: Any, allow_mmap: bool = False) -> CrackleArray:
-    """Read a stream as a CrackleArray, which decodes what is asked of it; see `bload`."""
+    """Read a stream as a CrackleArray, which decodes what is asked of it; see `bload`.
+
+    If its measures lie beside the file (`cache_meta`), and are of this very stream, the array
+    answers from them.
+    """
     from numcodecs_crackle.array import CrackleArray
 
-    return CrackleArray(bload(filelike, allow_mmap))
+    array = CrackleArray(bload(filelike, allow_mmap))
+    if not hasattr(filelike, "read") and os.path.exists(sidecar_path(filelike)):
+        with suppress(ImportError):  # pyarrow: it is measured anew
+            array.use_measures(load_sidecar(filelike, array.binary))
+    return array
+
+
+def cache_meta(binary: Any, path: Any, parallel: int = 0) -> Any:
+    """Measure a stream and save the table (`to_parquet`), which is returned.
+
+    At its `sidecar_path` it is found by `aload` when the stream is read.
+    """
+    from numcodecs_crackle.measure import to_parquet
+
+    table = to_parquet(binary, parallel)
+    save_table(table, path, binary)
+    return table
 
 
 def bload(filelike: Any, allow_mmap: bool = False) -> bytes | mmap.mmap:
@@ -234,14 +256,14 @@ def load_any(path: Any) -> npt.NDArray[Any] | CrackleArray:
     if kind == ".npy":
         return load_numpy(name)
     if kind == ".nrrd":
-        array, _ = fileio.library("nrrd").read(name)
+        array, _ = required("nrrd", "files").read(name)
         return np.asarray(array)
     if kind == ".nii":
-        return np.asarray(fileio.library("nibabel").load(name, mmap=False).dataobj)
+        return np.asarray(required("nibabel", "files").load(name, mmap=False).dataobj)
     if kind in (".tif", ".tiff"):
-        return np.asarray(fileio.library("tifffile").imread(name))
+        return np.asarray(required("tifffile", "files").imread(name))
     if kind == ".cpso":
-        return np.asarray(fileio.library("compresso").decompress(bytes(bload(name))))
+        return np.asarray(required("compresso", "files").decompress(bytes(bload(name))))
     load_header(name)
     return aload(name)
 
@@ -313,7 +335,7 @@ def save_nii(arr: Any, path: Any, affine: Any = None) -> None:
     ValueError
         If the array has no voxels, for which NIfTI has no shape.
     """
-    nibabel = fileio.library("nibabel")
+    nibabel = required("nibabel", "files")
     array = _array_of(arr)
     _check_voxels(array, "NIfTI")
     kind = nibabel.Nifti2Image if max(array.shape) > _NIFTI1_MOST else nibabel.Nifti1Image
@@ -325,7 +347,7 @@ def save_nii(arr: Any, path: Any, affine: Any = None) -> None:
 
 def save_nrrd(arr: Any, path: Any, compress: Literal["raw", "gzip", "bzip2"] = "raw") -> None:
     """Save an array or a stream as NRRD, its data compressed if that is asked for."""
-    nrrd = fileio.library("nrrd")
+    nrrd = required("nrrd", "files")
     if compress not in ("raw", "gzip", "bzip2"):
         raise ValueError(f"compress must be raw, gzip or bzip2, not {compress!r}")
     with fileio.sink(path) as sink:
@@ -345,7 +367,7 @@ def save_tiff(arr: Any, path: Any, compression: str | None = "zlib") -> None:
     ValueError
         If the array has no voxels.
     """
-    tifffile = fileio.library("tifffile")
+    tifffile = required("tifffile", "files")
     array = _array_of(arr)
     _check_voxels(array, "TIFF")
     big = array.nbytes > _TIFF_MOST
@@ -357,7 +379,7 @@ def save_tiff(arr: Any, path: Any, compression: str | None = "zlib") -> None:
 
 def save_compresso(arr: Any, path: Any) -> None:
     """Save an array or a stream as Compresso. TypeError for signed labels, which it lacks."""
-    compresso = fileio.library("compresso")
+    compresso = required("compresso", "files")
     array = _array_of(arr)
     if array.dtype.kind != "u":
         raise TypeError(f"Compresso stores unsigned labels, not {array.dtype}")
@@ -409,7 +431,7 @@ def save_table(table: Any, path: Any, binary: Any = None) -> None:
         The stream that was measured. Its length and crc32c are noted in the file, by which
         `load_sidecar` knows it again.
     """
-    parquet = fileio.library("pyarrow.parquet")
+    parquet = required("pyarrow.parquet", "files")
     if binary is not None:
         note = json.dumps(_fingerprint(binary, table)).encode()
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: note})
@@ -432,7 +454,7 @@ def load_sidecar(path: Any, binary: Any) -> Any:
         None if there is no sidecar, if it is damaged, and if it was not saved with this very
         stream, as those of other programs were not.
     """
-    arrow, parquet = fileio.library("pyarrow"), fileio.library("pyarrow.parquet")
+    arrow, parquet = required("pyarrow", "files"), required("pyarrow.parquet", "files")
     try:
         file = open(sidecar_path(path), "rb")  # noqa: SIM115
     except FileNotFoundError:

@@ -31,7 +31,7 @@ class Totals(NamedTuple):
     labels: npt.NDArray[Any]
     counts: npt.NDArray[np.uint64]
     boxes: npt.NDArray[np.uint32] | None  # lowest x, y, z, highest x, y, z, inclusive
-    sums: npt.NDArray[np.uint64] | None  # of x, y, z
+    means: npt.NDArray[np.float64] | None  # of x, y, z
 
 
 def totals(
@@ -39,10 +39,10 @@ def totals(
     label: int | None = None,
     *,
     boxes: bool = False,
-    sums: bool = False,
+    means: bool = False,
     parallel: int = 0,
 ) -> Totals:
-    """Voxel counts, bounding boxes and sums of coordinates as arrays, of all labels or one.
+    """Voxel counts, bounding boxes and centroids as arrays, of all labels or one.
 
     For one label only the slices that have it are read; ValueError if there is none.
     """
@@ -51,13 +51,19 @@ def totals(
     wanted = None
     if label is not None:
         values, group, wanted = _only(stream, head, values, group, label)
-    found = stream.measure(
-        group, len(values), boxes=boxes, sums=sums, wanted=wanted, parallel=parallel
+    counts, found_boxes, sums = stream.measure(
+        group, len(values), boxes=boxes, sums=means, wanted=wanted, parallel=parallel
     )
-    held = found[0] > 0
+    held = counts > 0
     if label is not None and not held.any():
         raise _missing(label)
-    return Totals(values[held], *(None if part is None else part[held] for part in found))  # type: ignore[arg-type]
+    counts = counts[held]
+    return Totals(
+        values[held],
+        counts,
+        None if found_boxes is None else found_boxes[held],
+        None if sums is None else sums[held] / counts[:, None],
+    )
 
 
 def _missing(label: Any) -> ValueError:
@@ -79,6 +85,11 @@ def _only(
     return values[mine : mine + 1], one, stream.slices_with(int(label))[0]
 
 
+def by_label(found: Totals, rows: Sequence[Any], label: int | None) -> Any:
+    """A row for each label as a dict; the only one if it is of one label."""
+    return rows[0] if label is not None else dict(zip(found.labels.tolist(), rows, strict=True))
+
+
 def voxel_counts(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
     """Voxels by label.
 
@@ -92,9 +103,7 @@ def voxel_counts(binary: Any, label: int | None = None, parallel: int = 0) -> An
         If there is no such label.
     """
     found = totals(binary, label, parallel=parallel)
-    if label is not None:
-        return int(found.counts[0])
-    return dict(zip(found.labels.tolist(), found.counts.tolist(), strict=True))
+    return by_label(found, found.counts.tolist(), label)
 
 
 def centroids(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
@@ -109,10 +118,9 @@ def centroids(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
     ValueError
         If there is no such label.
     """
-    found = totals(binary, label, sums=True, parallel=parallel)
-    assert found.sums is not None
-    means = found.sums / found.counts[:, None]
-    return means[0] if label is not None else dict(zip(found.labels.tolist(), means, strict=True))
+    found = totals(binary, label, means=True, parallel=parallel)
+    assert found.means is not None
+    return by_label(found, list(found.means), label)
 
 
 def bounding_boxes(
@@ -136,8 +144,9 @@ def bounding_boxes(
     """
     found = totals(binary, label, boxes=True, parallel=parallel)
     assert found.boxes is not None
-    boxes = found.boxes if no_slice_conversion else box_slices(found.boxes)
-    return boxes[0] if label is not None else dict(zip(found.labels.tolist(), boxes, strict=True))
+    return by_label(
+        found, list(found.boxes) if no_slice_conversion else box_slices(found.boxes), label
+    )
 
 
 def box_slices(boxes: npt.NDArray[np.uint32]) -> list[tuple[slice, slice, slice]]:
@@ -520,11 +529,10 @@ def to_parquet(binary: Any, parallel: int = 0) -> Any:
 
     pa = required("pyarrow", "files")
     _, head = opened(binary)
-    found = totals(binary, boxes=True, sums=True, parallel=parallel)
-    assert found.boxes is not None and found.sums is not None
+    found = totals(binary, boxes=True, means=True, parallel=parallel)
+    assert found.boxes is not None and found.means is not None
     wide = head.voxels() > np.iinfo(np.uint32).max
     box_dtype = np.uint16 if max(head.shape) <= 0xFFFF else np.uint32
-    means = found.sums / found.counts[:, None]
     columns = {
         "label": found.labels,
         "voxel_count": found.counts.astype(np.uint64 if wide else np.uint32),
@@ -534,5 +542,24 @@ def to_parquet(binary: Any, parallel: int = 0) -> Any:
         columns[f"min_{axis}"] = found.boxes[:, i].astype(box_dtype)
         columns[f"max_{axis}"] = found.boxes[:, 3 + i].astype(box_dtype)
     for i, axis in enumerate(axes):
-        columns[f"centroid_{axis}"] = means[:, i]
+        columns[f"centroid_{axis}"] = found.means[:, i]
     return pa.table(columns)
+
+
+def from_parquet(table: Any, label: int | None = None) -> Totals:
+    """What `to_parquet` has put in a table: of all labels, or one. ValueError without it."""
+    columns = {name: table.column(name).to_numpy() for name in table.column_names}
+    if label is not None:
+        mine = columns["label"] == label
+        if not mine.any():
+            raise _missing(label)
+        columns = {name: column[mine] for name, column in columns.items()}
+    none = np.zeros(len(columns["label"]))
+    sides = [columns.get(f"{side}_{axis}", none) for side in ("min", "max") for axis in "xyz"]
+    means = [columns.get(f"centroid_{axis}", none) for axis in "xyz"]
+    return Totals(
+        columns["label"],
+        columns["voxel_count"].astype(np.uint64),
+        np.stack(sides, axis=1).astype(np.uint32),
+        np.stack(means, axis=1).astype(np.float64),
+    )

@@ -1,0 +1,491 @@
+"""A stream that is used like a numpy array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from numcodecs_crackle import blockwise, edit, measure, stack, stream
+from numcodecs_crackle.components import connected_components
+from numcodecs_crackle.each import each
+from numcodecs_crackle.header import CrackleHeader, LabelFormat
+from numcodecs_crackle.pool import mode_pooling_2x2x1
+
+__all__ = ["CrackleArray", "compressa"]
+
+
+def _operator(symbol: str, swapped: bool = False) -> Callable[[CrackleArray, Any], Any]:
+    return lambda self, other: self._operate(other, symbol, swapped)
+
+
+class CrackleArray:
+    """A volume of labels, held as a Crackle stream.
+
+    Parameters
+    ----------
+    binary : bytes
+        The stream, kept as it is in the attribute ``binary``.
+    parallel : int
+        Threads for what is done with it; 0 for all cores.
+
+    Indexing is numpy's, and decodes only the slices that are needed; assignment replaces the
+    slices that it touches. Operators work voxel by voxel. What is true of labels without
+    looking at voxels (`labels`, ``in``, `min`, `remap` ...) is answered from the label section.
+    """
+
+    __array_ufunc__ = None  # numpy arrays leave operators to this class
+
+    def __init__(self, binary: Any, parallel: int = 0) -> None:
+        self.binary = binary
+        self.parallel = parallel
+        self.shape: tuple[int, ...] = self.header().shape
+        self._truth: Callable[[], bool] | None = None
+        self._meta: Any = None  # a table of measures that matches, from beside the file
+
+    def _new(self, binary: Any) -> CrackleArray:
+        return CrackleArray(binary, self.parallel)
+
+    def __repr__(self) -> str:
+        return f"CrackleArray(shape={self.shape}, dtype={self.dtype}, bytes={len(self.binary)})"
+
+    def __len__(self) -> int:
+        """The bytes of the stream, as in crackle-codec."""
+        return len(self.binary)
+
+    # ---- what it is ----
+
+    def header(self, ignore_crc_check: bool = False) -> CrackleHeader:
+        return stream.header(self.binary, ignore_crc_check)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.header().dtype
+
+    @property
+    def size(self) -> int:
+        """The number of voxels."""
+        return self.header().voxels()
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the decoded array in bytes."""
+        return self.header().nbytes
+
+    @property
+    def random_access(self) -> bool:
+        return True
+
+    # ---- labels ----
+
+    def labels(self, z: int | slice | None = None) -> npt.NDArray[Any]:
+        """The labels, sorted; of slice ``z``, or of a range of slices."""
+        if z is None:
+            return stream.labels(self.binary)
+        picked = range(self.shape[2])[z if isinstance(z, slice) else slice(z, (z + 1) or None)]
+        if not isinstance(z, slice) and not len(picked):
+            raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
+        if not len(picked):
+            return np.zeros(0, self.dtype)
+        if picked.step == 1:
+            return stream.labels_for_z_range(self.binary, picked.start, picked.stop)
+        each_z = [stream.labels_for_z_range(self.binary, i, i + 1) for i in picked]
+        return np.unique(np.concatenate(each_z))
+
+    def num_labels(self) -> int:
+        return stream.num_labels(self.binary)
+
+    def __contains__(self, label: Any) -> bool:
+        return stream.contains(self.binary, label)
+
+    def contains_range(self, low: int, high: int) -> npt.NDArray[Any]:
+        return stream.contains_range(self.binary, low, high)
+
+    def min(self) -> int:
+        return stream.min(self.binary)
+
+    def max(self) -> int:
+        return stream.max(self.binary)
+
+    def any(
+        self, axis: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+    ) -> Any:
+        """Whether a voxel is not 0: see numpy.any."""
+        if axis is None and out is None and not keepdims and where is True:
+            return np.bool_(stream.labels(self.binary).any())
+        return np.any(self.numpy(), axis=axis, out=out, keepdims=keepdims, where=where)
+
+    def all(
+        self, axis: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
+    ) -> Any:
+        """Whether no voxel is 0: see numpy.all."""
+        if axis is None and out is None and not keepdims and where is True:
+            return np.bool_(stream.labels(self.binary).all())
+        return np.all(self.numpy(), axis=axis, out=out, keepdims=keepdims, where=where)
+
+    # ---- decoding ----
+
+    def decompress(
+        self, label: int | None = None, crop: bool = False, **kwargs: Any
+    ) -> npt.NDArray[Any]:
+        """See `numcodecs_crackle.decompress`."""
+        array = stream.decompress(
+            self.binary, label=label, crop=crop, parallel=self.parallel, **kwargs
+        )
+        return self._with_channels(array)
+
+    def numpy(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
+        """The decoded array; arguments are those of `decompress`."""
+        return self.decompress(*args, **kwargs)
+
+    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> Any:
+        if copy is False:
+            raise ValueError("a Crackle stream can't be an array without being decoded")
+        array = self.numpy()
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+        """Planes of x, as of an array; all is decoded once."""
+        return iter(self.numpy())
+
+    def _with_channels(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array.reshape(array.shape + self.shape[3:], order="A")
+
+    def _basic(self, index: Any) -> tuple[Any, Any, Any] | None:
+        """The index of each axis, if all are integers and slices, else None.
+
+        Raises what numpy raises.
+        """
+        entries = index if isinstance(index, tuple) else (index,)
+        plain = (int, np.integer, slice, type(Ellipsis))
+        if any(not isinstance(e, plain) or isinstance(e, (bool, np.bool_)) for e in entries):
+            return None
+        np.broadcast_to(np.zeros((), np.bool_), self.shape[:3])[index]
+        at = [i for i, e in enumerate(entries) if e is Ellipsis]
+        missing = (slice(None),) * (3 - len(entries) + len(at))
+        split = at[0] if at else len(entries)
+        x, y, z = entries[:split] + missing + entries[split + len(at) :]
+        return x, y, z
+
+    def __getitem__(self, index: Any) -> Any:
+        pair = index if isinstance(index, tuple) and len(index) == 2 else ((), ())
+        if pair[0] is Ellipsis and pair[1] is None:  # a channel axis, as cloud-volume asks for
+            other = self._new(self.binary)
+            other.shape = (*self.shape, 1)
+            return other
+        if len(self.shape) > 3:
+            return self.numpy()[index]
+        basic = self._basic(index)
+        if basic is not None:
+            x, y, z = basic
+            return self._slices(z)[x, y, 0 if not isinstance(z, slice) else slice(None)]
+        if isinstance(index, tuple) and len(index) == 3:
+            arrays = [np.asarray(e) for e in index if not isinstance(e, slice) and e is not None]
+            if len(arrays) == 3 and all(a.dtype.kind in "iu" and a.size for a in arrays):
+                return self._scattered(arrays)
+        return self.numpy()[index]
+
+    def _slices(self, z: Any) -> npt.NDArray[Any]:
+        """The slices of a z index, decoded."""
+        sz = self.shape[2]
+        if not isinstance(z, slice):
+            z = slice(z, z + 1 if z != -1 else None)
+        picked = range(sz)[z]
+        low, high = (min(picked), max(picked) + 1) if len(picked) else (0, 0)
+        if len(picked) == high - low:
+            block = stream.decompress_range(self.binary, low, high, self.parallel)
+            return block if picked.step > 0 else block[:, :, ::-1]
+        head = self.header()
+        order: Literal["F", "C"] = "F" if head.fortran_order else "C"
+        result = np.empty((head.sx, head.sy, len(picked)), head.dtype, order=order)
+        for i, one in enumerate(picked):
+            result[:, :, i : i + 1] = stream.decompress_range(
+                self.binary, one, one + 1, self.parallel
+            )
+        return result
+
+    def _scattered(self, arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Voxels at arrays of indices, broadcast as numpy does."""
+        points = np.broadcast_arrays(*arrays)
+        wrapped = []
+        for axis, (i, size) in enumerate(zip(points, self.shape, strict=False)):
+            if ((i < -size) | (i >= size)).any():
+                bad = i[(i < -size) | (i >= size)][0]
+                raise IndexError(f"index {bad} is out of bounds for axis {axis} with size {size}")
+            wrapped.append(np.where(i < 0, i + size, i).reshape(-1))
+        values = measure.scattered_points(self.binary, np.stack(wrapped, axis=1), self.parallel)
+        return values.reshape(points[0].shape)
+
+    def __setitem__(self, index: Any, data: Any) -> None:
+        if len(self.shape) > 3:
+            raise IndexError("assignment takes an array of 3 axes")
+        if isinstance(data, CrackleArray):
+            data = data.numpy()
+        basic = self._basic(index)
+        head = self.header()
+        sz = self.shape[2]
+        if basic is None:
+            block, low, high = self.numpy(), 0, sz
+            block[index] = data
+        else:
+            x, y, z = basic
+            picked = range(sz)[z if isinstance(z, slice) else slice(z, (z + 1) or None)]
+            if not len(picked) or not head.voxels():
+                np.broadcast_to(np.zeros((), head.dtype), self.shape)[index].copy()[...] = data
+                return
+            low, high = min(picked), max(picked) + 1
+            whole = all(isinstance(i, slice) and i == slice(None) for i in (x, y))
+            if whole and len(picked) == high - low:
+                order: Literal["F", "C"] = "F" if head.fortran_order else "C"
+                block = np.empty((head.sx, head.sy, high - low), head.dtype, order=order)
+            else:
+                block = stream.decompress_range(self.binary, low, high, self.parallel)
+            if isinstance(z, slice):
+                stop = picked.stop - low
+                inner: Any = slice(picked.start - low, stop if stop >= 0 else None, picked.step)
+            else:
+                inner = 0
+            block[x, y, inner] = data
+        coded = stream.compress(
+            block,
+            head.markov_model_order,
+            self.parallel,
+            allow_pins=int(head.label_format != LabelFormat.FLAT),
+        )
+        before, _, after = stack.zcut(self.binary, [0, low, high, sz], self.parallel)
+        self.binary = stack.zstack([before, coded, after], head.markov_model_order, self.parallel)
+        self._meta = None
+
+    # ---- measures ----
+
+    def _totals(self, label: int | None, **wanted: bool) -> measure.Totals:
+        """Measured, or from the table beside the file."""
+        if self._meta is not None:
+            return measure.from_parquet(self._meta, label)
+        return measure.totals(self.binary, label, parallel=self.parallel, **wanted)
+
+    def use_measures(self, table: Any) -> None:
+        """Answer from a table of `to_parquet`, of this stream; None to measure again."""
+        self._meta = table
+
+    def voxel_counts(self, label: int | None = None) -> Any:
+        found = self._totals(label)
+        return measure.by_label(found, found.counts.tolist(), label)
+
+    def centroids(self, label: int | None = None) -> Any:
+        found = self._totals(label, means=True)
+        return measure.by_label(found, list(found.means), label)  # type: ignore[arg-type]
+
+    def bounding_boxes(self, label: int | None = None, no_slice_conversion: bool = False) -> Any:
+        boxes: Any = (found := self._totals(label, boxes=True)).boxes
+        rows = list(boxes) if no_slice_conversion else measure.box_slices(boxes)
+        return measure.by_label(found, rows, label)
+
+    def point_cloud(
+        self,
+        label: int | Iterable[int] | None = None,
+        skip_background: bool = True,
+        z_start: int = -1,
+        z_end: int = -1,
+    ) -> Any:
+        return measure.point_cloud(
+            self.binary, label, self.parallel, z_start, z_end, skip_background
+        )
+
+    def contacts(
+        self, anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> dict[tuple[int, int], float]:
+        return measure.contacts(self.binary, anisotropy, self.parallel)
+
+    def voxel_connectivity_graph(self, connectivity: int = 4) -> npt.NDArray[np.uint8]:
+        return measure.voxel_connectivity_graph(self.binary, connectivity, self.parallel)
+
+    def edge_labels(self) -> set[int]:
+        return measure.edge_labels(self.binary, self.parallel)
+
+    def select_enclosed_points(self, label: int, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        return measure.select_enclosed_points(self.binary, label, points, self.parallel)
+
+    def signed_distance_to_boundary(
+        self, label: int, points: npt.ArrayLike, progress: bool = False
+    ) -> npt.NDArray[np.float32]:
+        return measure.signed_distance_to_boundary(
+            self.binary, label, points, parallel=self.parallel, progress=progress
+        )
+
+    def each(
+        self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
+    ) -> Any:
+        return each(self.binary, self.parallel, crop, labels, multi)
+
+    def array_equal(self, other: Any) -> bool:
+        """Whether another stream has the same shape and labels."""
+        return measure.array_equal(self.binary, other, self.parallel)
+
+    def to_parquet(self) -> Any:
+        return measure.to_parquet(self.binary, self.parallel)
+
+    def cache_meta(self, filelike: Any) -> Any:
+        """Write the table of `to_parquet` to a file, and return it."""
+        from numcodecs_crackle import files
+
+        return files.cache_meta(self, filelike, self.parallel)
+
+    def save(self, filelike: Any, **kwargs: Any) -> None:
+        from numcodecs_crackle import files
+
+        files.save(self, filelike, **kwargs)
+
+    # ---- edits: new arrays ----
+
+    def copy(self, order: Literal["C", "F", "K"] = "K") -> CrackleArray:
+        if order == "K":
+            return self._new(self.binary)
+        return self.asfortranarray() if order == "F" else self.ascontiguousarray()
+
+    def asfortranarray(self) -> CrackleArray:
+        return self._new(edit.asfortranarray(self.binary))
+
+    def ascontiguousarray(self) -> CrackleArray:
+        return self._new(edit.ascontiguousarray(self.binary))
+
+    def remap(
+        self, mapping: Mapping[int, int], preserve_missing_labels: bool = False
+    ) -> CrackleArray:
+        return self._new(
+            edit.remap(self.binary, mapping, preserve_missing_labels, parallel=self.parallel)
+        )
+
+    def refit(self) -> CrackleArray:
+        return self._new(edit.refit(self.binary))
+
+    def renumber(self, start: int = 0) -> tuple[CrackleArray, dict[int, int]]:
+        binary, mapping = edit.renumber(self.binary, start, self.parallel)
+        return self._new(binary), mapping
+
+    def astype(
+        self,
+        dtype: npt.DTypeLike,
+        order: Literal["C", "F", "K", "A"] = "K",
+        casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "unsafe",
+    ) -> CrackleArray:
+        return self._new(edit.astype(self.binary, dtype, order, casting))
+
+    def condense(self) -> CrackleArray:
+        return self._new(edit.condense_unique(self.binary))
+
+    def recompress(self) -> CrackleArray:
+        return self._new(edit.recompress(self.binary, self.parallel))
+
+    def mask(self, labels: Iterable[int], value: int = 0, in_place: bool = False) -> CrackleArray:
+        return self._new(edit.mask(self.binary, labels, value, in_place, self.parallel))
+
+    def mask_except(
+        self, labels: Iterable[int], value: int = 0, in_place: bool = False
+    ) -> CrackleArray:
+        return self._new(edit.mask_except(self.binary, labels, value, in_place, self.parallel))
+
+    def apply_binary_mask(self, other: Any) -> CrackleArray:
+        return self._new(blockwise.apply_binary_mask(self.binary, other, self.parallel))
+
+    def mode_pooling_2x2x1(self, sparse: bool = False) -> CrackleArray:
+        return self._new(mode_pooling_2x2x1(self.binary, sparse, self.parallel))
+
+    def zrange(self, z_start: int, z_end: int) -> CrackleArray:
+        """The slices [z_start, z_end), negative ones counted from the end. ValueError if none."""
+        start, stop, _ = slice(z_start, z_end).indices(self.shape[2])
+        if start >= stop:
+            raise ValueError("zero z-depth")
+        return self._new(stack.zcut(self.binary, [start, stop], self.parallel)[0])
+
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        return_mapping: bool = False,
+    ) -> Any:
+        """The components as a CrackleArray; with ``return_mapping`` and the mapping."""
+        out = connected_components(
+            self.binary, connectivity, binary_image, memory_target, progress, return_mapping,
+            self.parallel,
+        )  # fmt: skip
+        return (self._new(out[0]), out[1]) if return_mapping else self._new(out)
+
+    def viewer(self) -> None:
+        """Show the volume in a browser, by the package microviewer."""
+        from numcodecs_crackle.extras import required
+
+        required("microviewer", "view").view(self.numpy(), seg=True)
+
+    # ---- operators ----
+
+    def _operate(self, other: Any, symbol: str, swapped: bool = False) -> Any:
+        """The operator's array; NotImplemented for operands that aren't labels."""
+        ufunc = blockwise.OPERATORS[symbol]
+        if isinstance(other, (int, np.integer)):
+            function = (lambda table, number: ufunc(number, table)) if swapped else ufunc
+            return self._new(edit.apply_scalar(self.binary, function, other, self.parallel))
+        if isinstance(other, CrackleArray):
+            return self._new(
+                blockwise.binary_operator(self.binary, other.binary, symbol, self.parallel)
+            )
+        return NotImplemented
+
+    def _compare(self, other: Any, symbol: str) -> Any:
+        if isinstance(other, CrackleArray) and other.shape[:3] != self.shape[:3]:
+            return symbol == "!="  # whatever the voxels
+        result = self._operate(other, symbol)
+        if result is not NotImplemented:
+            result._truth = result.any if symbol == "!=" else result.all
+        return result
+
+    def __bool__(self) -> bool:
+        """Of ``a == b`` if all voxels are equal, of ``a != b`` if one is not; else True."""
+        return True if self._truth is None else bool(self._truth())
+
+    def __eq__(self, other: object) -> Any:
+        return self._compare(other, "=")
+
+    def __ne__(self, other: object) -> Any:
+        return self._compare(other, "!=")
+
+    __hash__ = None  # type: ignore[assignment]
+
+    __gt__, __ge__ = _operator(">"), _operator(">=")
+    __lt__, __le__ = _operator("<"), _operator("<=")
+    __add__, __radd__ = _operator("+"), _operator("+", swapped=True)
+    __sub__, __rsub__ = _operator("-"), _operator("-", swapped=True)
+    __mul__, __rmul__ = _operator("*"), _operator("*", swapped=True)
+    __floordiv__, __rfloordiv__ = _operator("/"), _operator("/", swapped=True)
+    __mod__, __rmod__ = _operator("%"), _operator("%", swapped=True)
+    __and__, __rand__ = _operator("&"), _operator("&", swapped=True)
+    __or__, __ror__ = _operator("|"), _operator("|", swapped=True)
+    __xor__, __rxor__ = _operator("^"), _operator("^", swapped=True)
+    __lshift__, __rlshift__ = _operator("<<"), _operator("<<", swapped=True)
+    __rshift__, __rrshift__ = _operator(">>"), _operator(">>", swapped=True)
+
+    def __pos__(self) -> CrackleArray:
+        return self
+
+    def __neg__(self) -> CrackleArray:
+        return self._new(edit.apply_scalar(self.binary, lambda t, _: np.negative(t), 0))
+
+    def __invert__(self) -> CrackleArray:
+        return self._new(edit.apply_scalar(self.binary, lambda t, _: np.invert(t), 0))
+
+
+def compressa(labels: Any, *args: Any, **kwargs: Any) -> CrackleArray:
+    """`compress`, or of a CrackleArray `reencode`, as a CrackleArray. Arguments are theirs."""
+    parallel = kwargs.get("parallel", 0)
+    if isinstance(labels, CrackleArray):
+        order = args[0] if args else kwargs.get("markov_model_order", 0)
+        return CrackleArray(edit.reencode(labels.binary, order, parallel), parallel)
+    return CrackleArray(stream.compress(labels, *args, **kwargs), parallel)

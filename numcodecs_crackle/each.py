@@ -1,0 +1,90 @@
+"""Labels as images, one by one or 255 at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from numcodecs_crackle.edit import astype, remap
+from numcodecs_crackle.measure import totals
+from numcodecs_crackle.stream import decompress
+from numcodecs_crackle.stream import labels as labels_of
+
+__all__ = ["each"]
+
+_AT_A_TIME = 255
+
+
+def each(
+    binary: Any,
+    parallel: int = 0,
+    crop: bool = True,
+    labels: Iterable[int] | None = None,
+    multi: bool = False,
+) -> _Images:
+    """Iterate over the labels and where they are. The result has a length.
+
+    Parameters
+    ----------
+    crop : bool
+        Cut each image to the label's bounding box.
+    labels : list of int, optional
+        Only these, as far as they are there.
+    multi : bool
+        Decode 255 labels at a time, which is much faster where there are many; not cropped.
+
+    Yields
+    ------
+    label, bool array
+    label, number, uint8 array (with ``multi``)
+        The label is where the array is ``number``; labels of other arrays are 0. The array is
+        the same for up to 255 labels in turn.
+    """
+    data = getattr(binary, "binary", binary)
+    every = labels_of(data)
+    if labels is not None:
+        every = every[
+            np.isin(every, np.array(sorted(map(int, labels)), object).astype(every.dtype))
+        ]
+    return _Images(data, every.tolist(), parallel, crop, multi)
+
+
+class _Images:
+    def __init__(
+        self, binary: Any, labels: list[int], parallel: int, crop: bool, multi: bool
+    ) -> None:
+        self._binary, self._labels, self._parallel = binary, labels, parallel
+        self._crop, self._multi = crop, multi
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._several() if self._multi else self._single()
+
+    def _single(self) -> Iterator[Any]:
+        boxes = {}
+        if self._crop:
+            found = totals(self._binary, boxes=True, parallel=self._parallel)
+            assert found.boxes is not None
+            boxes = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
+        for label in self._labels:
+            if not self._crop:
+                yield label, decompress(self._binary, label, self._parallel)
+                continue
+            x, y, z, x_last, y_last, z_last = boxes[label]
+            image = decompress(self._binary, label, self._parallel, z_start=z, z_end=z_last + 1)[
+                x : x_last + 1, y : y_last + 1
+            ]
+            yield label, image.copy(order="F" if image.strides[0] == 1 else "C")
+
+    def _several(self) -> Iterator[Any]:
+        for i in range(0, len(self._labels), _AT_A_TIME):
+            batch = self._labels[i : i + _AT_A_TIME]
+            mapping = dict.fromkeys(labels_of(self._binary).tolist(), 0)
+            mapping |= {label: number for number, label in enumerate(batch, 1)}
+            image = decompress(astype(remap(self._binary, mapping), np.uint8), None, self._parallel)
+            for number, label in enumerate(batch, 1):
+                yield label, number, image
