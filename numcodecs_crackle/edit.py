@@ -176,7 +176,8 @@ def condense_unique(binary: Any) -> bytes:
     """
     stream, head = opened(binary)
     table, background = stream.unique()
-    if background is not None and len(np.unique(np.append(table, background))) <= len(table):
+    twice = background is not None and len(np.unique(np.append(table, background))) <= len(table)
+    if background is not None and (twice or not head.is_sorted):
         flat = recoded(binary, markov_order=head.markov_model_order)
         return _native.pin(flat, 1, None)
     parts = Sections.of(binary)

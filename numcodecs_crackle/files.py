@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "aload", "atomic_write", "bload", "cache_meta", "load", "load_any", "load_header",
-    "load_num_labels", "load_numpy", "load_sidecar", "save", "save_compresso", "save_nii", "save_nrrd",
-    "save_numpy", "save_table", "save_tiff", "sidecar_path",
+    "load_num_labels", "load_numpy", "load_sidecar", "save", "save_compresso", "save_nii",
+    "save_nrrd", "save_numpy", "save_table", "save_tiff", "sidecar_path",
 ]  # fmt: skip
 
 _NIFTI1_MOST = 2**15 - 1  # its axes are int16
