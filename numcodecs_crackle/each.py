@@ -43,12 +43,11 @@ def each(
         the same for up to 255 labels in turn.
     """
     data = getattr(binary, "binary", binary)
-    every = labels_of(data)
+    every = labels_of(data).tolist()
     if labels is not None:
-        every = every[
-            np.isin(every, np.array(sorted(map(int, labels)), object).astype(every.dtype))
-        ]
-    return _Images(data, every.tolist(), parallel, crop, multi)
+        wanted = set(map(int, labels))
+        every = [label for label in every if label in wanted]
+    return _Images(data, every, parallel, crop, multi)
 
 
 class _Images:
@@ -71,7 +70,7 @@ class _Images:
             assert found.boxes is not None
             boxes = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
         for label in self._labels:
-            if not self._crop:
+            if label not in boxes:
                 yield label, decompress(self._binary, label, self._parallel)
                 continue
             x, y, z, x_last, y_last, z_last = boxes[label]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import _native
-from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.header import CrackleHeader, LabelFormat
 
 __all__ = [
     "check", "compress", "contains", "contains_range", "decompress", "decompress_range",
@@ -252,9 +252,17 @@ def fits(label: Any, dtype: np.dtype[Any]) -> bool:
 
 
 def labels(binary: Any) -> npt.NDArray[Any]:
-    """The labels of a stream, sorted, each once, in its dtype."""
+    """The labels of a stream, sorted, each once, in its dtype.
+
+    From the table of labels. That of an edited stream may have some that no voxel has, which
+    are left out by the keys of the components; where labels are pins they stay.
+    """
     stream, head = opened(binary)
-    return label_groups(stream, head.dtype)[0]
+    values, group = label_groups(stream, head.dtype)
+    if not head.is_remapped or head.label_format != LabelFormat.FLAT:
+        return values
+    used, _ = stream.labels_in(0, head.sz)
+    return values[np.unique(group[:-1][used])]
 
 
 def num_labels(binary: Any) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import crackle
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
+import numcodecs_crackle as ck
 from numcodecs_crackle import _native
+from numcodecs_crackle.sections import Sections
 
 LEVELS = range(_native.cpu_level() + 1)
 
@@ -49,3 +55,55 @@ def volume(kind: str, rng: np.random.Generator, shape) -> np.ndarray:
 
 
 KINDS = ("noise", "binary", "single", "bricks", "blobs")
+
+
+def as_version_0(stream) -> bytes:
+    """The same stream in the format before checksums. Not of an empty volume."""
+    sz = ck.header(stream).sz
+    index_end = 29 + 4 * sz
+    return b"crkl\0" + stream[5:24] + stream[29:index_end] + stream[index_end + 4 : -4 - 4 * sz]
+
+
+def with_false_borders(a: np.ndarray, rng: np.random.Generator) -> bytes:
+    """A stream of these labels with borders between equal ones, and a table to match."""
+    finer = (a.astype(np.uint64) * np.uint64(3) + rng.integers(0, 3, a.shape, np.uint64)).astype(
+        np.uint64
+    )
+    parts = Sections.of(ck.compress(finer))
+    parts.table = parts.table // np.uint64(3)
+    parts.head = replace(parts.head, data_width=a.itemsize, is_remapped=True)
+    return parts.tobytes()
+
+
+CODINGS = ("flat", "reference", "markov", "pins", "version 0", "false borders")
+
+
+def coded(a: np.ndarray, coding: str, seed: int = 0) -> bytes:
+    """A stream of unsigned labels, coded in one of several ways."""
+    if coding == "flat":
+        return ck.compress(a)
+    if coding == "reference":
+        return crackle.compress(a)
+    if coding == "markov":
+        return crackle.compress(a, markov_model_order=2)
+    if coding == "pins":
+        return crackle.compress(a, allow_pins=1)
+    if coding == "version 0":
+        return as_version_0(ck.compress(a))
+    return with_false_borders(a, np.random.default_rng(seed))
+
+
+@st.composite
+def labels_of_any_kind(draw, most: int = 12):
+    """Small volumes: any unsigned dtype, noise to blocks, both orders; thin ones, too."""
+    shape = tuple(draw(st.integers(1, most)) for _ in range(3))
+    if draw(st.integers(0, 5)) == 0:
+        shape = (draw(st.integers(60, 140)), shape[1] % 4 + 1, shape[2] % 3 + 1)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    a = rng.integers(0, draw(st.integers(1, 7)), shape)
+    size = draw(st.sampled_from([1, 2, 3]))
+    for axis in range(2):
+        a = a.repeat(size, axis).take(range(shape[axis]), axis)
+    a = a * draw(st.sampled_from([1, 13, 40])) + draw(st.integers(0, 2))
+    dtype = draw(st.sampled_from(["u1", "u2", "u4", "u8"]))
+    return np.asarray(a, dtype, order=draw(st.sampled_from("FC")))

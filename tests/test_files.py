@@ -15,7 +15,7 @@ from pathlib import Path
 import crackle
 import numpy as np
 import pytest
-from conftest import volume
+from conftest import as_version_0, volume
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import _native, files
@@ -371,14 +371,6 @@ def test_npy_takes_the_memory_of_a_block(tmp_path, monkeypatch, order):
 
 
 # Numbers of labels.
-
-
-def as_version_0(binary):
-    """The same stream as version 0, which has no checksums."""
-    head = ck.header(binary)
-    crcs, tail = 4 * head.sz + 29, 4 * head.sz + 4
-    short = binary[4 + 16 : 4 + 16 + 4]
-    return b"crkl\0" + binary[5:20] + short + binary[29:crcs] + binary[crcs + 4 : -tail]
 
 
 def with_one_label_less(binary):

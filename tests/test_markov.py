@@ -9,10 +9,10 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
-from conftest import KINDS, blobs, volume
+from conftest import KINDS, as_version_0, blobs, volume
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_stream import as_version_0, same_or_error
+from test_stream import same_or_error
 
 import numcodecs_crackle as ours
 from numcodecs_crackle import _native

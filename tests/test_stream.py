@@ -7,7 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import volume
+from conftest import as_version_0, volume
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import _native
@@ -176,17 +176,6 @@ def test_checksums(cpu):
     assert _native.crc32c(b"123456789") == 0xE3069283
     data = np.random.default_rng(5).bytes(1000)
     assert _native.crc32c(data[400:], _native.crc32c(data[:400])) == _native.crc32c(data)
-
-
-def as_version_0(stream):
-    """The same stream in the format before checksums."""
-    head = ck.header(stream)
-    index_end = 29 + 4 * head.sz
-    codes_end = len(stream) - 4 - 4 * head.sz
-    return (
-        b"crkl\0" + stream[5:20] + stream[20:24] + stream[29:index_end]
-        + stream[index_end + 4 : codes_end]
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["flat", "markov", "permissible", "pins"])
