@@ -132,7 +132,8 @@ def test_as_crackle_codec(kind, order, coding):
     assert all(ours[k] == pytest.approx(theirs[k]) for k in ours)
     assert ck.edge_labels(s) == crackle.edge_labels(s)
     np.testing.assert_array_equal(
-        ck.scattered_points(s, POINTS), crackle.operations.scattered_points(s, POINTS.astype(np.uint32))
+        ck.scattered_points(s, POINTS),
+        crackle.operations.scattered_points(s, POINTS.astype(np.uint32)),
     )
     theirs = crackle.point_cloud(s)
     ours = ck.point_cloud(s)
