@@ -5,15 +5,11 @@
 
 /* Pairs are met again soon, as borders go on from row to row: most are
  * counted in a small cache, one for each axis, that has one place for each. */
-#define CRACKLE_CACHE_LOG2 11
+#define CRACKLE_CACHE_LOG2 12
 struct cached {
     uint64_t key; /* a << 32 | b */
     uint64_t count;
 };
-
-/* What pairs of a group with itself are counted as where they don't count: it
- * costs less than a branch. */
-#define CRACKLE_SELF (~(uint64_t)0)
 
 /* Pairs of groups and their counts: a hash with open addressing. */
 struct pairs {
@@ -23,7 +19,17 @@ struct pairs {
     size_t used;
     bool different; /* pairs of a group with itself don't count */
     bool ordered;   /* (a, b) is another pair than (b, a) */
-    const uint32_t *upper, *lower; /* values of the layers' runs */
+    struct crackle_buffer lists[2]; /* struct cached: what is to be added */
+};
+
+/* The runs of a slice as merging them wants them: one behind the last. */
+struct run {
+    uint32_t start, value;
+};
+struct run_list {
+    struct crackle_buffer buffer;
+    struct run *runs;
+    uint32_t count;
 };
 
 CRACKLE_INLINE bool is_empty(const struct crackle_pair *p)
@@ -70,6 +76,8 @@ static int pairs_make(struct pairs *pairs)
 
 static void pairs_free(struct pairs *pairs)
 {
+    free(pairs->lists[0].data);
+    free(pairs->lists[1].data);
     free(pairs->cache);
     free(pairs->table);
 }
@@ -79,7 +87,7 @@ static int settle(struct pairs *pairs, const struct cached *entry)
 {
     const uint32_t a = (uint32_t)(entry->key >> 32), b = (uint32_t)entry->key;
     const size_t axis = (size_t)(entry - pairs->cache) >> CRACKLE_CACHE_LOG2;
-    if (!entry->count || entry->key == CRACKLE_SELF)
+    if (!entry->count)
         return CRACKLE_OK;
     struct crackle_pair *p =
         &pairs->table[place(pairs->table, pairs->log2, a, b)];
@@ -96,12 +104,16 @@ static int settle(struct pairs *pairs, const struct cached *entry)
     return CRACKLE_OK;
 }
 
-CRACKLE_INLINE int pairs_add(struct pairs *pairs, int axis, uint32_t a,
-                             uint32_t b, uint64_t count)
+/* The pair of two groups, for the cache. */
+CRACKLE_INLINE uint64_t pair_key(uint32_t a, uint32_t b, bool ordered)
 {
-    const bool swap = !pairs->ordered & (a > b);
-    uint64_t key = swap ? (uint64_t)b << 32 | a : (uint64_t)a << 32 | b;
-    key |= 0u - (uint64_t)(pairs->different & (a == b));
+    const uint32_t low = a < b ? a : b, high = a < b ? b : a;
+    return ordered ? (uint64_t)a << 32 | b : (uint64_t)low << 32 | high;
+}
+
+CRACKLE_INLINE int pairs_add(struct pairs *pairs, int axis, uint64_t key,
+                             uint64_t count)
+{
     struct cached *entry =
         pairs->cache + ((size_t)axis << CRACKLE_CACHE_LOG2) +
         ((key * 0x9E3779B97F4A7C15u) >> (64 - CRACKLE_CACHE_LOG2));
@@ -126,42 +138,129 @@ static int pairs_flush(struct pairs *pairs)
     return CRACKLE_OK;
 }
 
-CRACKLE_INLINE int use_above(void *state, const struct crackle_overlap *o)
+/* Two lists of runs that are being merged, and where the pairs of their
+ * overlaps go. */
+struct merging {
+    const struct run *a, *b;
+    uint32_t at, stop, shift; /* see crackle_overlaps */
+    struct cached *out;
+};
+
+/* One overlap. Every one is written, and stays if it counts: no branch
+ * depends on it. */
+CRACKLE_INLINE void merge_step(struct merging *m, bool different, bool ordered)
 {
-    struct pairs *pairs = state;
-    return pairs_add(pairs, 1, pairs->upper[o->a], pairs->lower[o->b],
-                     o->end - o->begin);
+    const uint32_t a_end = m->a[1].start, b_end = m->b[1].start - m->shift;
+    const uint32_t end = a_end < b_end ? a_end : b_end;
+    const uint32_t a = m->a->value, b = m->b->value;
+    m->out->key = pair_key(a, b, ordered);
+    CRACKLE_ONE_BY_ONE;
+    m->out->count = end - m->at;
+    m->out += !different | (a != b);
+    /* Where the one ends no later than the other: as arithmetic, of which
+     * compilers make no branch. */
+    m->a += ((uint64_t)a_end - b_end - 1) >> 63;
+    m->b += ((uint64_t)b_end - a_end - 1) >> 63;
+    m->at = end;
 }
 
-CRACKLE_INLINE int use_before(void *state, const struct crackle_overlap *o)
+/* Merge two pairs of lists at the same time: a step waits for the one before
+ * it, but not for the other merge's. */
+CRACKLE_INLINE void merge_both(struct merging *first, struct merging *second,
+                               bool different, bool ordered)
 {
-    struct pairs *pairs = state;
-    return pairs_add(pairs, 2, pairs->upper[o->a], pairs->lower[o->b],
-                     o->end - o->begin);
+    struct merging p = *first, q = *second;
+    while (p.at < p.stop && q.at < q.stop) {
+        merge_step(&p, different, ordered);
+        merge_step(&q, different, ordered);
+    }
+    while (p.at < p.stop)
+        merge_step(&p, different, ordered);
+    while (q.at < q.stop)
+        merge_step(&q, different, ordered);
+    *first = p;
+    *second = q;
 }
 
-/* Add the faces within a slice. */
-static int add_within(struct pairs *pairs, const struct crackle_layer *layer,
-                      const uint64_t *above)
+static int runs_take(struct run_list *list, const struct crackle_layer *layer)
 {
-    int status = CRACKLE_OK;
-    pairs->upper = pairs->lower = layer->value;
+    const uint32_t n = layer->num_runs;
+    struct run *runs =
+        crackle_reserve(&list->buffer, ((size_t)n + 1) * sizeof *runs);
+    if (!runs)
+        return CRACKLE_NO_MEMORY;
+    for (uint32_t r = 0; r < n; r++) {
+        runs[r].start = layer->start[r];
+        runs[r].value = layer->value[r];
+    }
+    runs[n].start = layer->start[n];
+    runs[n].value = 0;
+    list->runs = runs;
+    list->count = n;
+    return CRACKLE_OK;
+}
+
+/* Add what 'm' has listed from 'list' on. */
+static int add_listed(struct pairs *pairs, int axis, const struct cached *list,
+                      const struct merging *m)
+{
+    for (; list < m->out; list++)
+        if (pairs_add(pairs, axis, list->key, list->count))
+            return CRACKLE_NO_MEMORY;
+    return CRACKLE_OK;
+}
+
+/* Add the overlaps of two slices, and with 'layer', which is the lower, the
+ * faces across y within it. */
+static int add_overlaps(struct pairs *pairs, const struct run_list *upper,
+                        const struct run_list *lower,
+                        const struct crackle_layer *layer)
+{
+    /* As many overlaps as runs of both, and one that does not count. */
+    const size_t most = upper ? (size_t)upper->count + lower->count : 0;
+    struct cached *between = crackle_reserve(&pairs->lists[0],
+                                             (most + 1) * sizeof *between);
+    struct cached *rows =
+        crackle_reserve(&pairs->lists[1],
+                        (2 * (size_t)lower->count + 1) * sizeof *rows);
+    if (!between || !rows)
+        return CRACKLE_NO_MEMORY;
+    struct merging z = {NULL, NULL, 0, 0, 0, between};
+    struct merging y = {NULL, NULL, 0, 0, 0, rows};
+    if (upper) {
+        z.a = upper->runs;
+        z.b = lower->runs;
+        z.stop = upper->runs[upper->count].start;
+    }
+    if (layer) {
+        y.a = lower->runs;
+        y.b = lower->runs + layer->row_run[1];
+        y.shift = layer->sx;
+        y.stop = layer->sx * (layer->sy - 1);
+    }
+    if (pairs->ordered && !pairs->different)
+        merge_both(&z, &y, false, true);
+    else if (pairs->ordered)
+        merge_both(&z, &y, true, true);
+    else
+        merge_both(&z, &y, true, false);
+    return add_listed(pairs, 2, between, &z) || add_listed(pairs, 1, rows, &y)
+               ? CRACKLE_NO_MEMORY
+               : CRACKLE_OK;
+}
+
+/* Add the faces across x. */
+static int add_left(struct pairs *pairs, const struct crackle_layer *layer)
+{
+    const uint32_t *value = layer->value;
     for (uint32_t y = 0; y < layer->sy; y++)
-        for (uint32_t r = layer->row_run[y] + 1;
-             r < layer->row_run[y + 1] && !status; r++)
-            status = pairs_add(pairs, 0, layer->value[r - 1],
-                               layer->value[r], 1);
-    return status ? status
-                  : crackle_row_overlaps(layer, above, use_above, pairs);
-}
-
-/* Add the faces between two slices, or what two volumes have in common. */
-static int add_between(struct pairs *pairs, const struct crackle_layer *upper,
-                       const struct crackle_layer *lower)
-{
-    pairs->upper = upper->value;
-    pairs->lower = lower->value;
-    return crackle_slice_overlaps(upper, lower, use_before, pairs);
+        for (uint32_t r = layer->row_run[y] + 1; r < layer->row_run[y + 1];
+             r++)
+            if (CRACKLE_LIKELY(value[r - 1] != value[r]) &&
+                pairs_add(pairs, 0, pair_key(value[r - 1], value[r], false),
+                          1))
+                return CRACKLE_NO_MEMORY;
+    return CRACKLE_OK;
 }
 
 /* Hand the pairs that count over as a list. */
@@ -198,22 +297,26 @@ int crackle_contacts(const struct crackle_stream *stream,
     if (pairs_make(&pairs))
         status = CRACKLE_NOMEM(error);
     const uint32_t from = z0 ? z0 - 1 : 0;
+    struct run_list runs[2] = {{{0}, NULL, 0}, {{0}, NULL, 0}};
     crackle_moves_ahead(ws, from, z1, NULL);
     for (uint32_t z = from; z < z1 && !status; z++) {
-        struct crackle_layer *here = &ws->layers[z & 1];
-        const struct crackle_layer *last = &ws->layers[~z & 1];
-        status = crackle_layer_read(stream, ws, z, group, here, error);
+        struct crackle_layer *layer = &ws->layers[0];
+        struct run_list *here = &runs[z & 1], *last = &runs[~z & 1];
+        status = crackle_layer_read(stream, ws, z, group, layer, error);
         if (status)
             break;
-        if (z >= z0)
-            status = add_within(&pairs, here, ws->slice.above);
-        if (z > from && !status)
-            status = add_between(&pairs, last, here);
+        status = runs_take(here, layer);
+        if (z >= z0 && !status)
+            status = add_left(&pairs, layer);
+        if (z >= z0 && !status)
+            status = add_overlaps(&pairs, z > from ? last : NULL, here, layer);
         if (status)
             CRACKLE_NOMEM(error);
     }
     if (!status && pairs_list(&pairs, list, count))
         status = CRACKLE_NOMEM(error);
+    free(runs[0].buffer.data);
+    free(runs[1].buffer.data);
     pairs_free(&pairs);
     return status;
 }
@@ -257,6 +360,7 @@ int crackle_overlay(const struct crackle_stream *first,
     crackle_moves_ahead(second_ws, z0, z1, NULL);
     struct crackle_layer *a_layer = &first_ws->layers[0];
     struct crackle_layer *b_layer = &second_ws->layers[0];
+    struct run_list runs[2] = {{{0}, NULL, 0}, {{0}, NULL, 0}};
     for (uint32_t z = z0; z < z1 && !status; z++) {
         status = crackle_layer_read(first, first_ws, z, first_group, a_layer,
                                     error);
@@ -267,7 +371,8 @@ int crackle_overlay(const struct crackle_stream *first,
             break;
         if (different && layers_equal(a_layer, b_layer))
             continue;
-        if (add_between(&pairs, a_layer, b_layer) ||
+        if (runs_take(&runs[0], a_layer) || runs_take(&runs[1], b_layer) ||
+            add_overlaps(&pairs, &runs[0], &runs[1], NULL) ||
             (different && pairs_flush(&pairs)))
             status = CRACKLE_NOMEM(error);
         if (different && pairs.used)
@@ -275,6 +380,8 @@ int crackle_overlay(const struct crackle_stream *first,
     }
     if (!status && pairs_list(&pairs, list, count))
         status = CRACKLE_NOMEM(error);
+    free(runs[0].buffer.data);
+    free(runs[1].buffer.data);
     pairs_free(&pairs);
     return status;
 }

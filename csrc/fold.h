@@ -60,8 +60,9 @@ crackle_overlaps(const struct crackle_layer *upper, uint32_t a, uint32_t stop,
         const int status = use(state, &o);
         if (status)
             return status;
-        o.a += a_end == o.end;
-        o.b += b_end == o.end;
+        /* As arithmetic, of which compilers make no branch. */
+        o.a += (uint32_t)(((uint64_t)a_end - b_end - 1) >> 63);
+        o.b += (uint32_t)(((uint64_t)b_end - a_end - 1) >> 63);
         o.begin = o.end;
     }
     return CRACKLE_OK;

@@ -326,13 +326,19 @@ struct graph {
     bool outside; /* there are borders around the slice */
 };
 
-/* The 8 bits of byte k of 'bits', each in a byte of its own. */
-CRACKLE_INLINE uint64_t spread(uint64_t bits, unsigned k)
+/* Byte k of each of 6 words, as the rows of a matrix of 8 x 8 bits, turned
+ * around: byte j of the result has bit j of each. */
+CRACKLE_INLINE uint64_t turn(const uint64_t *words, unsigned k)
 {
-    const uint64_t byte = bits >> 8 * k & 255;
-    const uint64_t apart =
-        (byte * 0x0101010101010101u) & 0x8040201008040201u;
-    return (apart + 0x7F7F7F7F7F7F7F7Fu) >> 7 & 0x0101010101010101u;
+    uint64_t x = 0, t;
+    for (unsigned i = 0; i < 6; i++)
+        x |= (words[i] >> 8 * k & 255) << 8 * i;
+    t = (x ^ x >> 7) & 0x00AA00AA00AA00AAu;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000CCCC0000CCCCu;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000F0F0F0F0u;
+    return x ^ t ^ t << 28;
 }
 
 static int graph_slice(void *state, const struct borders *b,
@@ -359,18 +365,17 @@ static int graph_slice(void *state, const struct borders *b,
                 right |= (uint64_t)graph->outside << (sx - 1) % 64;
             if (w == 0)
                 here |= graph->outside;
-            uint32_t n = sx - 64 * w < 64 ? sx - 64 * w : 64;
-            for (unsigned k = 0; 8 * k < n; k++) {
-                const uint64_t eight =
-                    spread(~right, k) | spread(~here, k) << 1 |
-                    spread(~below[w], k) << 2 | spread(~above[w], k) << 3 |
-                    spread(~behind[w], k) << 4 | spread(~before[w], k) << 5;
-                uint8_t bytes[8];
-                crackle_store64(bytes, eight);
-                if (n - 8 * k >= 8)
-                    memcpy(out + 64 * w + 8 * k, bytes, 8);
-                else
-                    memcpy(out + 64 * w + 8 * k, bytes, n - 8 * k);
+            const uint64_t connected[6] = {~right,     ~here,
+                                           ~below[w],  ~above[w],
+                                           ~behind[w], ~before[w]};
+            const uint32_t n = sx - 64 * w < 64 ? sx - 64 * w : 64;
+            uint8_t *to = out + 64 * w;
+            for (unsigned k = 0; k < n / 8; k++, to += 8)
+                crackle_store64(to, turn(connected, k));
+            if (n % 8) {
+                uint8_t last[8];
+                crackle_store64(last, turn(connected, n / 8));
+                memcpy(to, last, n % 8);
             }
         }
     }
