@@ -16,7 +16,7 @@ import numpy as np
 from numcodecs import Zstd
 from tqdm import tqdm
 
-from benchmarks import OURS, REFERENCE, extras, memory, report, zarr_arrays
+from benchmarks import OURS, REFERENCE, extras, memory, report, toolbox, zarr_arrays
 from benchmarks.cases import CROPS, Volume, cases, sparse, voronoi
 from benchmarks.contenders import contenders
 from benchmarks.timing import interleaved, ratio, summary
@@ -51,7 +51,7 @@ def measure_case(name: str, volume: Volume, seconds: float, rounds: int) -> dict
         except (TypeError, ValueError) as refused:
             rows[c.name] = {"refused": str(refused).strip().splitlines()[0]}
             continue
-        if not np.array_equal(c.decode(data, volume), volume):
+        if not c.limit and not np.array_equal(c.decode(data, volume), volume):
             raise SystemExit(f"{c.name}, {name}: came back different")
         size = 0 if c.limit else len(data)
         raw = b"" if c.limit else bytes(data)
@@ -91,6 +91,8 @@ def measure(path: str | None, quick: bool, only: str) -> dict[str, Any]:
     pinned = {f"real {n}": np.asfortranarray(real[w]) for n, w in CROPS.items()}
     pinned |= {"sparse": np.asfortranarray(sparse(medium)), "Voronoi": voronoi((256, 256, 64))}
     steps = {
+        "measures": lambda: toolbox.measures(real, seconds),
+        "edits": lambda: toolbox.edits(real, seconds),
         "markov": lambda: extras.markov(real, seconds),
         "masks": lambda: extras.masks(real, seconds),
         "memory_kind": lambda: extras.memory_kind(real, seconds),

@@ -16,7 +16,7 @@ from benchmarks.timing import interleaved, ratio, summary
 Row = dict[str, Any]
 
 
-def _row(what: str, runs: dict[str, Any], voxels: int, seconds: float) -> Row:
+def row(what: str, runs: dict[str, Any], voxels: int, seconds: float) -> Row:
     """One line: the first of two runs beside the second."""
     times = interleaved(runs, seconds)
     first, second = runs
@@ -44,7 +44,7 @@ def markov(real: Volume, seconds: float) -> list[Row]:
         data = ck.compress(v, markov_model_order=5)
         _equal(data, crackle.compress(v, markov_model_order=5), f"Markov 5, {name}")
         rows.append(
-            _row(
+            row(
                 f"encode {name}, order 5",
                 {
                     OURS: lambda v=v: ck.compress(v, 5, parallel=1),
@@ -55,7 +55,7 @@ def markov(real: Volume, seconds: float) -> list[Row]:
             )
         )
         rows.append(
-            _row(
+            row(
                 f"decode {name}, order 5",
                 {
                     OURS: lambda data=data: ck.decompress(data, parallel=1),
@@ -67,7 +67,7 @@ def markov(real: Volume, seconds: float) -> list[Row]:
         )
         chosen = ck.compress(v, "auto")
         order = ck.header(chosen).markov_model_order
-        row = _row(
+        line = row(
             f"encode {name}, auto (takes order {order})",
             {
                 "auto": lambda v=v: ck.compress(v, "auto", parallel=1),
@@ -76,10 +76,10 @@ def markov(real: Volume, seconds: float) -> list[Row]:
             v.size,
             seconds,
         )
-        row["bytes"] = {
+        line["bytes"] = {
             "order 0": len(ck.compress(v)), "order 5": len(data), "auto": len(chosen)
         }  # fmt: skip
-        rows.append(row)
+        rows.append(line)
     return rows
 
 
@@ -94,7 +94,7 @@ def masks(real: Volume, seconds: float) -> list[Row]:
             mask = ck.decompress(data, label=int(label))
             _equal(mask, v == label, f"mask, {name}")
             rows.append(
-                _row(
+                row(
                     f"{name}, a {which} label",
                     {
                         OURS: lambda data=data, n=int(label): ck.decompress(data, n, 1),
@@ -117,7 +117,7 @@ def memory_kind(real: Volume, seconds: float) -> list[Row]:
         reference = lambda data=data: crackle.decompress(data, parallel=1)  # noqa: E731
         for kind, to in (("warm out=", out), ("fresh memory", None)):
             rows.append(
-                _row(
+                row(
                     f"decode 512x512x64 {dtype}, {kind}",
                     {
                         OURS: lambda data=data, to=to: ck.decompress(data, parallel=1, out=to),
@@ -137,7 +137,7 @@ def threads(real: Volume, seconds: float) -> list[Row]:
     rows = []
     for name, package in ((OURS, ck), (REFERENCE, crackle)):
         rows.append(
-            _row(
+            row(
                 f"{name}, encode {v.shape}",
                 {f"parallel={n}": lambda n=n, p=package: p.compress(v, parallel=n) for n in (2, 1)},
                 v.size,
@@ -146,7 +146,7 @@ def threads(real: Volume, seconds: float) -> list[Row]:
         )
         warm = {"out": out} if package is ck else {}
         rows.append(
-            _row(
+            row(
                 f"{name}, decode {v.shape}" + (", warm out=" if warm else ""),
                 {
                     f"parallel={n}": lambda n=n, p=package, w=warm: p.decompress(
@@ -176,7 +176,7 @@ def threads(real: Volume, seconds: float) -> list[Row]:
     with ThreadPoolExecutor(2) as two, ThreadPoolExecutor(1) as one:
         for what, run in (("encode", encode), ("decode", decode)):
             rows.append(
-                _row(
+                row(
                     f"{len(chunks)} chunks of {side}^3, {what}, by Python threads",
                     {
                         f"{n} thread{'s' * (n > 1)}": lambda p=pool, run=run: list(
@@ -199,7 +199,7 @@ def pins(volumes: dict[str, Volume], seconds: float) -> list[Row]:
             ours = ck.compress(v, allow_pins=option)
             theirs = crackle.compress(v, allow_pins=option)
             _equal(crackle.decompress(ours), v, f"pins {option}, {name}")
-            row = _row(
+            line = row(
                 f"encode {name}, allow_pins={option}",
                 {
                     OURS: lambda v=v, n=option: ck.compress(v, parallel=1, allow_pins=n),
@@ -208,8 +208,8 @@ def pins(volumes: dict[str, Volume], seconds: float) -> list[Row]:
                 v.size,
                 seconds,
             )
-            row["bytes"] = {
+            line["bytes"] = {
                 OURS: len(ours), REFERENCE: len(theirs), "flat": len(ck.compress(v))
             }  # fmt: skip
-            rows.append(row)
+            rows.append(line)
     return rows

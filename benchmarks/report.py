@@ -69,6 +69,11 @@ def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
 
 
 EXTRAS = {
+    "measures": (
+        "Measures",
+        "Folds over runs, on one thread; of what is read every checksum is verified.",
+    ),
+    "edits": ("Edits", "On one thread where there is a choice."),
     "markov": ("Markov models", "Order 5, and what it costs to choose the order."),
     "masks": ("Where one label is", "`decompress(label=)`: the whole bool array."),
     "memory_kind": (

@@ -52,6 +52,22 @@ struct crackle_stream {
     size_t num_singles;
 };
 
+/* A label of the table as the array has it, sign-extended if signed. Other
+ * writers narrow the array and leave the table wide: what is too much is cut
+ * off. */
+CRACKLE_INLINE uint64_t crackle_label(const struct crackle_stream *stream,
+                                      uint64_t stored)
+{
+    const struct crackle_header *header = &stream->header;
+    const unsigned width = header->stored_width < header->data_width
+                               ? header->stored_width
+                               : header->data_width;
+    const unsigned shift = 64 - 8 * width;
+    stored <<= shift;
+    return header->is_signed ? (uint64_t)((int64_t)stored >> shift)
+                             : stored >> shift;
+}
+
 struct crackle_slice;
 
 /* labels.c, pins.c: read the label section into 'stream'. */

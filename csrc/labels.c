@@ -67,8 +67,8 @@ static int bad_key(uint32_t z, struct crackle_error *error)
                         "a component's key is not in the table of labels");
 }
 
-/* Entry k of the table of unique labels, sign-extended if signed; k equal to
- * their number is the background of a stream with pins. */
+/* Entry k of the table of unique labels as the array has it; k equal to their
+ * number is the background of a stream with pins. */
 CRACKLE_INLINE uint64_t label_at(const struct crackle_stream *stream,
                                  uint64_t k)
 {
@@ -77,7 +77,7 @@ CRACKLE_INLINE uint64_t label_at(const struct crackle_stream *stream,
                                   ? stream->unique + k * width
                                   : stream->background,
                               width);
-    return stream->header.is_signed ? crackle_sign_extend(v, width) : v;
+    return crackle_label(stream, v);
 }
 
 /* The same as crackle_labels_of_slice for a stream with pins. */
@@ -151,12 +151,11 @@ static void values_read(const struct crackle_stream *stream,
 {
     const uint8_t *unique = stream->unique;
     const unsigned stored = stream->header.stored_width;
-    const unsigned shift = stream->header.is_signed ? 64 - 8 * stored : 0;
     /* One loop for each width of label and value. */
 #define CRACKLE_VALUES(TYPE, STORED, VALUE)                                   \
     for (uint32_t i = 0; i < n; i++) {                                        \
-        uint64_t v = crackle_load(unique + keys[i] * STORED, STORED);         \
-        v = (uint64_t)((int64_t)(v << shift) >> shift);                       \
+        const uint64_t v = crackle_label(                                     \
+            stream, crackle_load(unique + keys[i] * STORED, STORED));         \
         ((TYPE *)values)[i] = (TYPE)(VALUE);                                  \
     }
 #define CRACKLE_VALUES_OF(TYPE, VALUE)                                        \

@@ -80,9 +80,6 @@ static int header_check(const struct crackle_header *header, unsigned format,
     if (format >> 15)
         return crackle_fail(error, CRACKLE_UNSUPPORTED, where, -1,
                             "a reserved bit is set");
-    if (header->stored_width > header->data_width)
-        return crackle_fail(error, CRACKLE_CORRUPT, where, -1,
-                            "labels are stored wider than the array's");
     if (header->label_format != CRACKLE_LABELS_FLAT &&
         header->label_format != CRACKLE_LABELS_PINS)
         return crackle_fail(error, CRACKLE_UNSUPPORTED, where, -1,

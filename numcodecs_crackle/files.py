@@ -210,12 +210,14 @@ def load_num_labels(filelike: Any, ignore_crc_check: bool = False) -> int:
             raise FormatError("the label section is cut off", "labels")
         count = int.from_bytes(number, "little")
         _check_count(head, count, pins)
-        if head.format_version and head.is_sorted and not head.is_remapped:
+        edited = head.is_remapped or not head.is_sorted or head.stored_data_width > head.data_width
+        if head.format_version and not edited:
             return count + pins
         table = fileio.read(file, count * width)
         if len(table) < count * width:
             raise FormatError("the table is cut off", "labels")
-        return int(np.unique(np.frombuffer(table + background, head.stored_dtype)).size)
+        labels = np.frombuffer(table + background, head.stored_dtype).astype(head.dtype)
+        return int(np.unique(labels).size)
 
 
 def _check_count(head: CrackleHeader, count: int, pins: bool) -> None:

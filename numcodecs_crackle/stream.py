@@ -38,11 +38,12 @@ def label_groups(
     table, background = stream.unique()
     if background is not None:
         table = np.concatenate([table, background])
-    values, group = np.unique(table, return_inverse=True)
+    # Cast first: other writers narrow the array and leave the table wide.
+    values, group = np.unique(table.astype(dtype, copy=False), return_inverse=True)
     group = group.astype(np.uint32).reshape(-1)
     if background is None:
         group = np.append(group, np.uint32(_native.NO_GROUP))
-    return values.astype(dtype, copy=False), group
+    return values, group
 
 
 def check_markov_order(order: Any) -> int | Literal["auto"]:
