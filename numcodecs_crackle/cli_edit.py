@@ -188,22 +188,22 @@ def stack_(args: argparse.Namespace) -> int:
     if args.output == STDIO and args.remove:
         raise UsageError("--rm is for outputs that are files")
     to = target(args, args.default, ".ckl")
+    if args.files.count(STDIO) > 1:
+        raise UsageError("stdin has one stream")
     names: list[str] = []
-    for name in args.files:
+    volumes = []
+
+    def expand(name: str) -> None:
         if not os.path.isdir(name):
             names.append(name)
-            continue
+            return
         inside = (n for n in os.listdir(name) if _is_ckl(n))
         paths = [os.path.join(name, n) for n in sorted(inside, key=_natural)]
-        if not os.path.exists(to.path):
-            names += paths
-        else:  # what an earlier call has stacked is no slice
-            names += [path for path in paths if not os.path.samefile(path, to.path)]
-    if not names:
-        raise UsageError("there are no .ckl files")
-    if sum(name == STDIO for name in names) > 1:
-        raise UsageError("stdin has one stream")
-    volumes = []
+        if os.path.exists(to.path):  # what an earlier call has stacked is no slice
+            paths = [path for path in paths if not os.path.samefile(path, to.path)]
+        if not paths:
+            raise CommandError("there are no .ckl files")
+        names.extend(paths)
 
     def load(name: str) -> None:
         volumes.append(read(name))
@@ -213,7 +213,8 @@ def stack_(args: argparse.Namespace) -> int:
         finish(args, names, [to.path])
 
     return (
-        each_file(args, names[:1], lambda _: check_output(to.path, names, args.force))
+        each_file(args, args.files, expand)
+        or each_file(args, names[:1], lambda _: check_output(to.path, names, args.force))
         or each_file(args, names, load)
         or each_file(args, [to.path], work)
     )

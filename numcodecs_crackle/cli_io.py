@@ -101,7 +101,7 @@ def listed(names: Iterable[str]) -> list[str]:
     result: list[str] = []
     for name in names:
         if name == STDIO:
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
+            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
             result += [line for line in lines if line]
         else:
             result.append(name)
@@ -249,12 +249,13 @@ def save(labels: Any, to: Target, args: argparse.Namespace) -> None:
 def finish(args: argparse.Namespace, sources: Iterable[str], outputs: Iterable[str]) -> None:
     """Say what was written, and remove the sources if that is asked for."""
     read, written = set(sources) - {STDIO}, [path for path in outputs if path != STDIO]
-    gone = {s for s in read if any(os.path.samefile(s, path) for path in written)}
-    for path in written:
-        if os.path.isfile(path):
-            before = sum(map(os.path.getsize, read)) if len(written) == 1 and not gone else 0
-            of = f" of {before:,}" if before else ""
-            say(args, f"{path}: {os.path.getsize(path):,}{of} bytes")
+    kept = {s for s in read if any(os.path.samefile(s, path) for path in written)}
+    sizes = [os.path.getsize(path) for path in written]
+    if len(written) == 1:
+        before = 0 if kept else sum(map(os.path.getsize, read))
+        say(args, f"{written[0]}: {f'{before:,} -> ' if before else ''}{sizes[0]:,} bytes")
+    elif written:
+        say(args, f"{written[0]} ... {written[-1]}: {len(written)} files, {sum(sizes):,} bytes")
     if args.remove:
-        for source in read - gone:
+        for source in read - kept:
             os.remove(source)

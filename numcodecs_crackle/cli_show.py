@@ -45,10 +45,11 @@ def info(args: argparse.Namespace) -> int:
         for key, value in found.items():
             if key == "file":
                 continue
+            key = key.replace("_", " ")
             if isinstance(value, dict):
                 print(f"  {key}")
                 for part, size in value.items():
-                    print(f"    {part:<20} {size:>14,} bytes")
+                    print(f"    {part.replace('_', ' '):<20} {size:>14,} bytes")
             elif isinstance(value, list):
                 print(f"  {key:<22} {' x '.join(map(str, value))}")
             else:
@@ -67,19 +68,19 @@ def _info(name: str) -> dict[str, Any]:
         "file": name,
         "shape": list(head.shape),
         "dtype": str(head.dtype),
-        "memory order": "F" if head.fortran_order else "C",
+        "memory_order": "F" if head.fortran_order else "C",
         "labels": stream.num_labels(binary),
         "voxels": head.voxels(),
-        "array bytes": head.nbytes,
-        "file bytes": on_disk,
+        "array_bytes": head.nbytes,
+        "file_bytes": on_disk,
         "ratio": round(head.nbytes / on_disk, 2),
-        "format version": head.format_version,
-        "label format": LabelFormat(head.label_format).name.lower().replace("_", " "),
-        "crack format": CrackFormat(head.crack_format).name.lower(),
-        "markov order": head.markov_model_order,
-        "stored label width": head.stored_data_width,
-        "labels sorted": head.is_sorted,
-        "labels remapped": head.is_remapped,
+        "format_version": head.format_version,
+        "label_format": LabelFormat(head.label_format).name.lower().replace("_", " "),
+        "crack_format": CrackFormat(head.crack_format).name.lower(),
+        "markov_order": head.markov_model_order,
+        "stored_label_width": head.stored_data_width,
+        "labels_sorted": head.is_sorted,
+        "labels_remapped": head.is_remapped,
         "sections": _sections(head, size),
     }
 
@@ -89,13 +90,13 @@ def _sections(head: CrackleHeader, size: int) -> dict[str, int]:
         return {"header": size}
     sections = {
         "header": head.header_bytes,
-        "crack index": head.grid_index_bytes,
+        "crack_index": head.grid_index_bytes,
         "labels": head.num_label_bytes,
-        "markov model": head.num_markov_model_bytes,
-        "crack codes": 0,
+        "markov_model": head.num_markov_model_bytes,
+        "crack_codes": 0,
         "checksums": head.grid_index_bytes if head.format_version else 0,
     }
-    sections["crack codes"] = size - sum(sections.values())
+    sections["crack_codes"] = size - sum(sections.values())
     return sections
 
 
@@ -251,7 +252,7 @@ def meta(args: argparse.Namespace) -> int:
             return  # there is one of this very stream
         check_output(path, [name], args.force)
         files.cache_meta(binary, path, args.jobs)
-        finish(args, [name], [path])
+        finish(args, [], [path])
 
     return each_file(args, listed(args.files), work)
 
@@ -279,7 +280,7 @@ def view(args: argparse.Namespace) -> int:
             return
         with files.atomic_write(args.output) as file:
             imsave(file, image, format="png")
-        finish(args, [name], [args.output])
+        finish(args, [], [args.output])
 
     return each_file(args, [args.file], work)
 
