@@ -99,6 +99,8 @@ def _edited(args: argparse.Namespace, make: Callable[[Any], Any]) -> int:
     """Write make(stream) of the one file to the output."""
     if args.output == STDIO and args.remove:
         raise UsageError("--rm is for outputs that are files")
+    if args.output is None and args.default is None:
+        raise UsageError("give an output: -o OUT")
     to = target(args, args.default, ".ckl")
 
     def work(name: str) -> None:

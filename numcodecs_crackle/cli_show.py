@@ -63,7 +63,7 @@ def _info(name: str) -> dict[str, Any]:
     binary = stream_of(name)
     head = stream.header(binary)
     size = len(binary)
-    on_disk = size if name == STDIO else os.path.getsize(name)
+    on_disk = os.path.getsize(name) if name != STDIO and os.path.isfile(name) else size
     return {
         "file": name,
         "shape": list(head.shape),
