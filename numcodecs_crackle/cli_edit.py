@@ -280,33 +280,44 @@ def split(args: argparse.Namespace) -> int:
 
 def _mapping_kind(path: str) -> str:
     kind = os.path.splitext(path)[1].lower()
-    if kind not in (".csv", ".json", ".parquet"):
+    if kind not in _PAIRS:
         raise UsageError(f"{path}: a mapping is a .csv, .json or .parquet file")
     return kind
 
 
 def load_mapping(path: str) -> dict[int, int]:
     """Old to new label, from a CSV, JSON or Parquet file."""
-    kind = _mapping_kind(path)
-    if kind == ".parquet":
-        table = required("pyarrow.parquet", "files").read_table(path)
-        try:
-            columns = [table.column(name).to_pylist() for name in ("old", "new")]
-        except KeyError:
-            raise CommandError(f"{path} has no columns old and new") from None
-        return _unambiguous(zip(*columns, strict=True), path)
-    if kind == ".json":
-        with open(path, encoding="utf-8") as file:
-            # With the pairs, as a dict forgets the first of two equal keys.
-            pairs = json.load(file, object_pairs_hook=list)
-        if not isinstance(pairs, list):
-            raise CommandError(f"{path} is not an object of old to new labels")
-        return _unambiguous(pairs, path)
+    try:
+        pairs = _PAIRS[_mapping_kind(path)](path)
+    except (ValueError, csv.Error) as error:
+        raise CommandError(f"{path}: {error}") from error
+    return _unambiguous(pairs, path)
+
+
+def _pairs_of_csv(path: str) -> Any:
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
-    if rows and not any(re.fullmatch(r"\s*-?\d+\s*", cell) for cell in rows[0]):
-        rows = rows[1:]  # names of the columns
-    return _unambiguous(rows, path)
+    named = rows and not any(re.fullmatch(r"\s*-?\d+\s*", cell) for cell in rows[0])
+    return rows[1:] if named else rows
+
+
+def _pairs_of_json(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:
+        # As pairs, since a dict forgets the first of two equal keys.
+        pairs = json.load(file, object_pairs_hook=list)
+    if not isinstance(pairs, list):
+        raise CommandError(f"{path} is not an object of old to new labels")
+    return pairs
+
+
+def _pairs_of_parquet(path: str) -> Any:
+    table = required("pyarrow.parquet", "files").read_table(path)
+    if not {"old", "new"} <= set(table.column_names):
+        raise CommandError(f"{path} has no columns old and new")
+    return zip(*(table.column(name).to_pylist() for name in ("old", "new")), strict=True)
+
+
+_PAIRS = {".csv": _pairs_of_csv, ".json": _pairs_of_json, ".parquet": _pairs_of_parquet}
 
 
 def _unambiguous(pairs: Iterable[Any], where: str) -> dict[int, int]:
