@@ -88,7 +88,7 @@ def _converted(args: argparse.Namespace, kind: str) -> int:
         save(coded(labels, args) if kind == ".ckl" else labels, targets[name], args)
         finish(args, [name], [targets[name].path])
 
-    failed = each_file(args, names, plan)
+    failed = each_file(args, names, plan, bar=False)
     return each_file(args, targets, work) | failed
 
 
@@ -215,7 +215,7 @@ def stack_(args: argparse.Namespace) -> int:
         finish(args, names, [to.path])
 
     return (
-        each_file(args, args.files, expand)
+        each_file(args, args.files, expand, bar=False)
         or each_file(args, names[:1], lambda _: check_output(to.path, names, args.force))
         or each_file(args, names, load)
         or each_file(args, [to.path], work)

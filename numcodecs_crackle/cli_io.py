@@ -72,14 +72,17 @@ def _complain(args: argparse.Namespace, name: str, error: Exception) -> None:
 
 
 def each_file(
-    args: argparse.Namespace, names: Iterable[str], work: Callable[[str], bool | None]
+    args: argparse.Namespace,
+    names: Iterable[str],
+    work: Callable[[str], bool | None],
+    bar: bool = True,
 ) -> int:
     """Call work(name) for each name; an error in one is told, and the others go on.
 
     Returns the exit code: 1 if one failed, or ``work`` returned False.
     """
     every = list(names)
-    args.bar = len(every) > 1 and bars_wanted(args)
+    args.bar = bar and len(every) > 1 and bars_wanted(args)
     failed = False
     for name in progress_bar(every, args.bar, args.command):
         try:
