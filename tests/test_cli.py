@@ -690,6 +690,7 @@ def test_stack_a_folder(cells, capsys):
         os.rename(f"slices/cells_z{z:02}.ckl", f"slices/s{z}.ckl")
     Path("slices/notes.txt").write_text("not a slice")
     Path("slices/x.nrrd.gz").write_text("not a slice")
+    Path("slices/.half-written.ckl").write_text("not a slice")
     for _ in range(2):
         ok("stack", "slices", "-f", "-o", "slices/all.ckl")
         np.testing.assert_array_equal(files.load("slices/all.ckl"), cells)
