@@ -353,7 +353,7 @@ def _add_edits(commands: _Commands) -> None:
         more=_STDIN,
         rest="out",
     )
-    parser.add_argument("out", nargs="*", metavar="OUT", help="or by -o")
+    parser.add_argument("out", nargs="*", metavar="OUT", help=f"{out}; or give it by -o")
     parser.add_argument("--start", type=int, default=0, metavar="N", help="the first new label")
     parser.add_argument(
         "--mapping", metavar="FILE", help="write old and new labels: .csv, .json or .parquet"

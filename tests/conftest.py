@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, files
 
 LEVELS = range(_native.cpu_level() + 1)
 
@@ -49,3 +51,20 @@ def volume(kind: str, rng: np.random.Generator, shape) -> np.ndarray:
 
 
 KINDS = ("noise", "binary", "single", "bricks", "blobs")
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """The current folder."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cells(empty_folder):
+    """cells.npy and cells.ckl of the same labels, (40, 30, 12), which are returned."""
+    array = volume("blobs", np.random.default_rng(3), (40, 30, 12)).astype("u4", order="F")
+    array[:5, :5, 2:] = 0
+    np.save("cells.npy", array)
+    files.save(array, "cells.ckl")
+    return array
