@@ -264,8 +264,8 @@ class CrackleArray:
 
     # ---- measures ----
 
-    def _totals(self, label: int | None, **wanted: bool) -> measure.Totals:
-        """Measured, or from the table beside the file."""
+    def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
+        """See `measure.totals`; from the table beside the file if there is one."""
         if self._meta is not None:
             return measure.from_parquet(self._meta, label)
         return measure.totals(self.binary, label, parallel=self.parallel, **wanted)
@@ -275,15 +275,15 @@ class CrackleArray:
         self._meta = table
 
     def voxel_counts(self, label: int | None = None) -> Any:
-        found = self._totals(label)
+        found = self.totals(label)
         return measure.by_label(found, found.counts.tolist(), label)
 
     def centroids(self, label: int | None = None) -> Any:
-        found = self._totals(label, means=True)
+        found = self.totals(label, means=True)
         return measure.by_label(found, list(found.means), label)  # type: ignore[arg-type]
 
     def bounding_boxes(self, label: int | None = None, no_slice_conversion: bool = False) -> Any:
-        boxes: Any = (found := self._totals(label, boxes=True)).boxes
+        boxes: Any = (found := self.totals(label, boxes=True)).boxes
         rows = list(boxes) if no_slice_conversion else measure.box_slices(boxes)
         return measure.by_label(found, rows, label)
 

@@ -20,6 +20,7 @@ from numcodecs import Blosc, Zstd
 from zarr.codecs import ZstdCodec
 
 import numcodecs_crackle as ck
+from numcodecs_crackle.picture import draw
 
 OUT = Path("demo-out")
 
@@ -74,26 +75,8 @@ def ways() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def draw(image: npt.NDArray[Any], path: Path) -> None:
-    """A slice in distinct colours, its borders in black."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rng = np.random.default_rng(1)
-    labels, index = np.unique(image, return_inverse=True)
-    colours = rng.uniform(0.35, 1.0, (labels.size, 3))
-    colours[labels == 0] = 0.15
-    picture = colours[index.reshape(image.shape)]
-    border = np.zeros(image.shape, bool)
-    border[:, 1:] |= image[:, 1:] != image[:, :-1]
-    border[1:] |= image[1:] != image[:-1]
-    picture[border] = 0
-    plt.imsave(path, picture)
-
-
 def main(path: str | None = None) -> None:
+    from matplotlib.image import imsave
     from tqdm import tqdm
 
     volume = load(path)
@@ -137,7 +120,8 @@ def main(path: str | None = None) -> None:
     print(f"(numpy.unique over the array in memory: {(time.perf_counter() - begin) * 1e3:.0f} ms)")
     if not np.isin(expected, everywhere).all():
         raise SystemExit("labels are missing")
-    draw(np.asarray(array[volume.shape[0] // 2]), OUT / "slice.png")
+    picture = draw(np.asarray(array[volume.shape[0] // 2]), borders=True)
+    imsave(OUT / "slice.png", picture)
     print(f"a slice with its borders: {OUT / 'slice.png'}")
 
 

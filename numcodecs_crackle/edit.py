@@ -49,7 +49,7 @@ def _fitting(dtype: np.dtype[Any], low: int, high: int) -> np.dtype[Any]:
     raise OverflowError(f"the label {bad} does not fit any width of {dtype}")
 
 
-def _numbers(numbers: Iterable[int]) -> npt.NDArray[Any]:
+def integers(numbers: Iterable[int]) -> npt.NDArray[Any]:
     """Integers of any size as an array: int64 or uint64 if all fit, else of objects."""
     exact = [operator.index(number) for number in numbers]
     low, high = min(exact, default=0), max(exact, default=0)
@@ -115,7 +115,7 @@ def remap(
     OverflowError
         For a label that no width holds, such as a negative one where labels are unsigned.
     """
-    old, new = _numbers(mapping.keys()), _numbers(mapping.values())
+    old, new = integers(mapping.keys()), integers(mapping.values())
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         info = np.iinfo(table.dtype)
@@ -204,7 +204,7 @@ def renumber(binary: Any, start: int = 0, parallel: int = 0) -> tuple[bytes, dic
     mapping = {label: start + i for i, label in enumerate(values.tolist())}
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        new = _numbers(mapping.values())
+        new = integers(mapping.values())
         least = np.dtype(f"{head.dtype.kind}1")
         dtype = _fitting(least, start, start + max(len(new) - 1, 0))
         return new.astype(dtype)[np.searchsorted(values, table)]

@@ -280,7 +280,7 @@ def load_numpy(filelike: Any) -> npt.NDArray[Any]:
         return np.asarray(array)
 
 
-def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
+def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000, parallel: int = 0) -> None:
     """Save an array or a stream as .npy. A stream is decoded block by block.
 
     Parameters
@@ -289,6 +289,8 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
     filelike : path, or object with ``write()``
     block_size : int
         Bytes that are decoded at once, and about the memory this takes; at least a slice.
+    parallel : int
+        Threads; 0 for all cores.
 
     Notes
     -----
@@ -318,7 +320,7 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000) -> None:
             n = min(depth, head.sz - z)
             flat = buffer[: head.sx * head.sy * n]
             block = flat.reshape((head.sx, head.sy, n), order=order)
-            stream.decompress(binary, z_start=z, z_end=z + n, out=block)
+            stream.decompress(binary, None, parallel, z_start=z, z_end=z + n, out=block)
             sink.write(flat.data.cast("B"))
 
 

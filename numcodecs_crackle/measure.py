@@ -518,6 +518,25 @@ def signed_distance_to_boundary(
 # ---- tables ----
 
 
+def columns(binary: Any, found: Totals) -> dict[str, npt.NDArray[Any]]:
+    """Counts, boxes and centroids as the columns of `to_parquet`."""
+    _, head = opened(binary)
+    assert found.boxes is not None and found.means is not None
+    wide = head.voxels() > np.iinfo(np.uint32).max
+    box_dtype = np.uint16 if max(head.shape) <= 0xFFFF else np.uint32
+    result: dict[str, npt.NDArray[Any]] = {
+        "label": found.labels,
+        "voxel_count": found.counts.astype(np.uint64 if wide else np.uint32),
+    }
+    axes = "xyz" if head.sz > 1 else "xy"
+    for i, axis in enumerate(axes):
+        result[f"min_{axis}"] = found.boxes[:, i].astype(box_dtype)
+        result[f"max_{axis}"] = found.boxes[:, 3 + i].astype(box_dtype)
+    for i, axis in enumerate(axes):
+        result[f"centroid_{axis}"] = found.means[:, i]
+    return result
+
+
 def to_parquet(binary: Any, parallel: int = 0) -> Any:
     """Counts, boxes and centroids as a pyarrow table, one row a label, ascending.
 
@@ -528,22 +547,7 @@ def to_parquet(binary: Any, parallel: int = 0) -> Any:
     from numcodecs_crackle.extras import required
 
     pa = required("pyarrow", "files")
-    _, head = opened(binary)
-    found = totals(binary, boxes=True, means=True, parallel=parallel)
-    assert found.boxes is not None and found.means is not None
-    wide = head.voxels() > np.iinfo(np.uint32).max
-    box_dtype = np.uint16 if max(head.shape) <= 0xFFFF else np.uint32
-    columns = {
-        "label": found.labels,
-        "voxel_count": found.counts.astype(np.uint64 if wide else np.uint32),
-    }
-    axes = "xyz" if head.sz > 1 else "xy"
-    for i, axis in enumerate(axes):
-        columns[f"min_{axis}"] = found.boxes[:, i].astype(box_dtype)
-        columns[f"max_{axis}"] = found.boxes[:, 3 + i].astype(box_dtype)
-    for i, axis in enumerate(axes):
-        columns[f"centroid_{axis}"] = found.means[:, i]
-    return pa.table(columns)
+    return pa.table(columns(binary, totals(binary, boxes=True, means=True, parallel=parallel)))
 
 
 def from_parquet(table: Any, label: int | None = None) -> Totals:

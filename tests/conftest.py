@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import crackle
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, files
 from numcodecs_crackle.sections import Sections
 
 LEVELS = range(_native.cpu_level() + 1)
@@ -107,3 +108,20 @@ def labels_of_any_kind(draw, most: int = 12):
     a = a * draw(st.sampled_from([1, 13, 40])) + draw(st.integers(0, 2))
     dtype = draw(st.sampled_from(["u1", "u2", "u4", "u8"]))
     return np.asarray(a, dtype, order=draw(st.sampled_from("FC")))
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """The current folder."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cells(empty_folder):
+    """cells.npy and cells.ckl of the same labels, (40, 30, 12), which are returned."""
+    array = volume("blobs", np.random.default_rng(3), (40, 30, 12)).astype("u4", order="F")
+    array[:5, :5, 2:] = 0
+    np.save("cells.npy", array)
+    files.save(array, "cells.ckl")
+    return array

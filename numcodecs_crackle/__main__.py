@@ -1,0 +1,7 @@
+"""``python -m numcodecs_crackle``: the command line."""
+
+import sys
+
+from numcodecs_crackle.cli import main
+
+sys.exit(main())
