@@ -1,4 +1,4 @@
-"""The session in docs/cli.md prints what it says."""
+"""The sessions in README.md and docs/cli.md print what they say."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-DOC = Path(__file__).parents[1] / "docs" / "cli.md"
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "cli.md"]
 
 
-def session() -> list[tuple[str, str]]:
+def session(page: Path) -> list[tuple[str, str]]:
     """Commands, and what they print."""
-    (block,) = re.findall(r"```console\n(.*?)```", DOC.read_text(), re.S)
+    (block,) = re.findall(r"```console\n(.*?)```", page.read_text(), re.S)
     parts = re.split(r"^\$ (.*)\n", block, flags=re.M)
     assert parts[0] == ""
     return list(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def run(folder: Path) -> list[tuple[str, str]]:
+def run(page: Path, folder: Path) -> list[tuple[str, str]]:
     """What the commands really print, in a shell where the program is installed."""
-    root, programs = DOC.parents[1], folder / "bin"
+    programs = folder / "bin"
     programs.mkdir()
     for name, what in (("numcodecs-crackle", "-m numcodecs_crackle"), ("python", "")):
         program = programs / name
@@ -29,12 +32,12 @@ def run(folder: Path) -> list[tuple[str, str]]:
         program.chmod(0o755)
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": str(ROOT),
     }
     work = folder / "work"
     work.mkdir()
     result = []
-    for command, _ in session():
+    for command, _ in session(page):
         done = subprocess.run(
             command, shell=True, cwd=work, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
@@ -43,17 +46,19 @@ def run(folder: Path) -> list[tuple[str, str]]:
     return result
 
 
-def test_session(tmp_path):
-    assert len(session()) >= 10
-    assert run(tmp_path) == session()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_session(page, tmp_path):
+    assert len(session(page)) >= 7
+    assert run(page, tmp_path) == session(page)
 
 
-if __name__ == "__main__":  # brings the page up to date
+if __name__ == "__main__":  # brings the pages up to date
     import tempfile
 
-    with tempfile.TemporaryDirectory() as name:
-        text = "".join(f"$ {command}\n{said}" for command, said in run(Path(name)))
-    page = re.sub(
-        r"```console\n.*?```", lambda _: f"```console\n{text}```", DOC.read_text(), flags=re.S
-    )
-    DOC.write_text(page)
+    for page in PAGES:
+        with tempfile.TemporaryDirectory() as name:
+            text = "".join(f"$ {command}\n{said}" for command, said in run(page, Path(name)))
+        block = f"```console\n{text}```"
+        page.write_text(
+            re.sub(r"```console\n.*?```", lambda _, b=block: b, page.read_text(), flags=re.S)
+        )
