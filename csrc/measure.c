@@ -10,8 +10,10 @@ struct extent {
     uint64_t twice_x, sum_y; /* the sum of x, twice; and of y */
 };
 
-static void extents_of_slice(const struct crackle_slice *slice,
-                             struct extent *extents)
+/* With 'boxes' or 'sums' false, what is for the other alone; constants. */
+CRACKLE_INLINE void extents_of_slice(const struct crackle_slice *slice,
+                                     bool boxes, bool sums,
+                                     struct extent *extents)
 {
     const uint32_t *start = slice->run_start;
     for (uint32_t c = 0; c < slice->num_components; c++) {
@@ -27,11 +29,15 @@ static void extents_of_slice(const struct crackle_slice *slice,
             const uint32_t last = start[r + 1] - 1 - base;
             const uint32_t voxels = last + 1 - first;
             e->voxels += voxels;
-            e->min_x = first < e->min_x ? first : e->min_x;
-            e->max_x = last > e->max_x ? last : e->max_x;
-            e->max_y = y; /* rows ascend */
-            e->twice_x += (uint64_t)(first + last) * voxels;
-            e->sum_y += (uint64_t)y * voxels;
+            if (boxes) {
+                e->min_x = first < e->min_x ? first : e->min_x;
+                e->max_x = last > e->max_x ? last : e->max_x;
+                e->max_y = y; /* rows ascend */
+            }
+            if (sums) {
+                e->twice_x += (uint64_t)(first + last) * voxels;
+                e->sum_y += (uint64_t)y * voxels;
+            }
         }
     }
 }
@@ -112,7 +118,12 @@ int crackle_measure(const struct crackle_stream *stream,
             counts_add(slice, groups, (uint32_t *)extents, counts);
             continue;
         }
-        extents_of_slice(slice, extents);
+        if (boxes && sums)
+            extents_of_slice(slice, true, true, extents);
+        else if (boxes)
+            extents_of_slice(slice, true, false, extents);
+        else
+            extents_of_slice(slice, false, true, extents);
         extents_add(slice, z, groups, extents, counts, boxes, sums);
     }
     return CRACKLE_OK;
