@@ -154,7 +154,10 @@ class Stream:
                 if mask[0] >> i & 1
             }
         self._stream = pointer[0]
-        self.header = lib.crackle_stream_header(self._stream) if self._stream != ffi.NULL else None
+        # None if all is damaged, which only a tolerant caller sees.
+        self.header: Any = None
+        if self._stream != ffi.NULL:
+            self.header = lib.crackle_stream_header(self._stream)
 
     def __del__(self) -> None:
         if self._stream != ffi.NULL:

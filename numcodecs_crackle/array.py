@@ -144,7 +144,7 @@ class CrackleArray:
         """The decoded array; arguments are those of `decompress`."""
         return self.decompress(*args, **kwargs)
 
-    def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> Any:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Any:
         if copy is False:
             raise ValueError("a Crackle stream can't be an array without being decoded")
         array = self.numpy()
@@ -432,7 +432,7 @@ class CrackleArray:
         ufunc = blockwise.OPERATORS[symbol]
         if isinstance(other, (int, np.integer)):
             function = (lambda table, number: ufunc(number, table)) if swapped else ufunc
-            return self._new(edit.apply_scalar(self.binary, function, other, self.parallel))
+            return self._new(edit.apply_scalar(self.binary, function, int(other), self.parallel))
         if isinstance(other, CrackleArray):
             return self._new(
                 blockwise.binary_operator(self.binary, other.binary, symbol, self.parallel)

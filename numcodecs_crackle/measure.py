@@ -368,8 +368,8 @@ def structure_equal(binary1: Any, binary2: Any, parallel: int = 0) -> bool:
         return False
     if head1.voxels() == 0:
         return True
-    groups = (label_groups(s, h.dtype)[1] for s, h in ((first, head1), (second, head2)))
-    return first.same_borders(second, *groups, parallel=parallel)
+    group1, group2 = label_groups(first, head1.dtype)[1], label_groups(second, head2.dtype)[1]
+    return first.same_borders(second, group1, group2, parallel)
 
 
 def component_map(component_binary: Any, parent_binary: Any, parallel: int = 0) -> dict[int, int]:
@@ -406,8 +406,7 @@ def _as_points(points: npt.ArrayLike) -> npt.NDArray[Any]:
 
 
 def _inside(points: npt.NDArray[Any], shape: tuple[int, int, int]) -> npt.NDArray[np.bool_]:
-    inside: npt.NDArray[np.bool_] = ((points >= 0) & (points < np.array(shape))).all(axis=1)
-    return inside
+    return np.asarray(((points >= 0) & (points < np.array(shape))).all(axis=1), np.bool_)
 
 
 def scattered_points(binary: Any, points: npt.ArrayLike, parallel: int = 0) -> npt.NDArray[Any]:

@@ -59,8 +59,8 @@ class Sections:
         """The stream. The stored width and the number of label bytes are found anew."""
         if self.head.voxels() == 0:
             return replace(self.head, stored_data_width=1, num_label_bytes=0).tobytes()
-        every = [self.table] if self.background is None else [self.table, [self.background]]
-        stored = stored_dtype(np.concatenate(every).astype(self.head.dtype, copy=False))
+        every = self.table if self.background is None else np.append(self.table, self.background)
+        stored = stored_dtype(every.astype(self.head.dtype, copy=False))
         labels = b"".join(
             (
                 b"" if self.background is None else np.asarray(self.background, stored).tobytes(),

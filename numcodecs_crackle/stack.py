@@ -201,7 +201,7 @@ def zshatter(binary: Any, parallel: int = 0) -> list[bytes]:
 def full(
     shape: Sequence[int] | int,
     fill_value: int,
-    dtype: npt.DTypeLike = None,
+    dtype: npt.DTypeLike | None = None,
     order: Literal["C", "F"] = "C",
 ) -> Any:
     """A volume of one label, as numpy.full makes it, in a few bytes a slice.
@@ -264,14 +264,14 @@ def _blank(sx: int, sy: int, dtype: np.dtype[Any], fortran_order: bool) -> bytes
 
 
 def zeros(
-    shape: Sequence[int] | int, dtype: npt.DTypeLike = None, order: Literal["C", "F"] = "C"
+    shape: Sequence[int] | int, dtype: npt.DTypeLike | None = None, order: Literal["C", "F"] = "C"
 ) -> Any:
     """A volume of label 0: see `full`."""
     return full(shape, 0, dtype, order)
 
 
 def ones(
-    shape: Sequence[int] | int, dtype: npt.DTypeLike = None, order: Literal["C", "F"] = "C"
+    shape: Sequence[int] | int, dtype: npt.DTypeLike | None = None, order: Literal["C", "F"] = "C"
 ) -> Any:
     """A volume of label 1: see `full`."""
     return full(shape, 1, dtype, order)

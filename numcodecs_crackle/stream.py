@@ -39,8 +39,8 @@ def label_groups(
     if background is not None:
         table = np.concatenate([table, background])
     # Cast first: other writers narrow the array and leave the table wide.
-    values, group = np.unique(table.astype(dtype, copy=False), return_inverse=True)
-    group = group.astype(np.uint32).reshape(-1)
+    values, place = np.unique(table.astype(dtype, copy=False), return_inverse=True)
+    group: npt.NDArray[np.uint32] = place.astype(np.uint32).reshape(-1)
     if background is None:
         group = np.append(group, np.uint32(_native.NO_GROUP))
     return values, group
