@@ -4,10 +4,13 @@ What takes or gives single streams has crackle-codec's names and arguments, so t
 imported in its place.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from numcodecs_crackle.array import CrackleArray, compressa
 from numcodecs_crackle.blockwise import apply_binary_mask, binary_operator
-from numcodecs_crackle.chunks import chunk_labels
-from numcodecs_crackle.codec import Crackle
 from numcodecs_crackle.components import connected_components
 from numcodecs_crackle.each import each
 from numcodecs_crackle.edit import (
@@ -74,9 +77,29 @@ from numcodecs_crackle.stream import (
     num_labels,
     ok,
 )
-from numcodecs_crackle.zarr_codec import CrackleCodec
+
+if TYPE_CHECKING:
+    from numcodecs_crackle.chunks import chunk_labels
+    from numcodecs_crackle.codec import Crackle
+    from numcodecs_crackle.zarr_codec import CrackleCodec
 
 __version__ = "0.1.0"
+
+# What imports zarr or numcodecs, which takes longer than all else: when it is asked for.
+_LATER = {"Crackle": "codec", "CrackleCodec": "zarr_codec", "chunk_labels": "chunks"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "CrackFormat", "Crackle", "CrackleArray", "CrackleCodec", "CrackleError", "CrackleHeader",

@@ -266,7 +266,6 @@ def load_any(path: Any) -> npt.NDArray[Any] | CrackleArray:
         return np.asarray(required("tifffile", "files").imread(name))
     if kind == ".cpso":
         return np.asarray(required("compresso", "files").decompress(bytes(bload(name))))
-    load_header(name)
     return aload(name)
 
 
