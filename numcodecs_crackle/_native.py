@@ -469,7 +469,9 @@ class Stream:
             pointer = _pointer("uint32_t[]", part, True)
             return int(lib.crackle_keys(self._stream, workspace, z0, z1, pointer, error))
 
-        self._fold(call, 0, self.header.sz, parallel)
+        # Only pins are walked for it; else threads take longer to start.
+        flat = self.header.label_format == lib.CRACKLE_LABELS_FLAT
+        self._fold(call, 0, self.header.sz, 1 if flat else parallel)
         return keys
 
     def keys_at(
@@ -496,7 +498,7 @@ class Stream:
                 lib.crackle_component_checksums(self._stream, workspace, z0, z1, pointer, error)
             )
 
-        self._fold(call, 0, self.header.sz, parallel)
+        self._fold(call, 0, self.header.sz, 1 if self.header.version else parallel)
         return crcs
 
 

@@ -27,7 +27,7 @@ class Sections:
     index: npt.NDArray[np.uint32]  # bytes of each crack code
     table: npt.NDArray[Any]  # in the array's dtype
     background: Any  # of pins, else None
-    rest: bytes  # of the label section, behind the table
+    rest: Any  # the bytes of the label section behind the table
     cracks: Any  # the Markov model and the crack codes
     crcs: npt.NDArray[np.uint32]
 
@@ -50,7 +50,7 @@ class Sections:
             index=index,
             table=table.astype(head.dtype, copy=False),
             background=None if background is None else background.astype(head.dtype)[0],
-            rest=bytes(data[labels + skip : end]),
+            rest=data[labels + skip : end],
             cracks=data[end:cracks_end],
             crcs=stream.component_checksums(parallel),
         )
