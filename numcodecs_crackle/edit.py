@@ -41,8 +41,8 @@ __all__ = [
 
 def _fitting(dtype: np.dtype[Any], low: int, high: int) -> np.dtype[Any]:
     """The dtype if it holds both numbers, else the narrowest of its kind that does."""
-    for width in (dtype.itemsize, 1, 2, 4, 8):
-        candidate = np.dtype(f"{dtype.kind}{width}")
+    for width in (1, 2, 4, 8):
+        candidate = dtype if width == dtype.itemsize else np.dtype(f"{dtype.kind}{width}")
         if width >= dtype.itemsize and fits(low, candidate) and fits(high, candidate):
             return candidate
     bad = low if not fits(low, np.dtype(f"{dtype.kind}8")) else high
@@ -51,7 +51,7 @@ def _fitting(dtype: np.dtype[Any], low: int, high: int) -> np.dtype[Any]:
 
 def integers(numbers: Iterable[int]) -> npt.NDArray[Any]:
     """Integers of any size as an array: int64 or uint64 if all fit, else of objects."""
-    exact = [operator.index(number) for number in numbers]
+    exact = list(map(operator.index, numbers))
     low, high = min(exact, default=0), max(exact, default=0)
     for dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
         if fits(low, dtype) and fits(high, dtype):
@@ -79,10 +79,16 @@ def _relabel(
         parts.head,
         data_width=changed.dtype.itemsize,
         signed=changed.dtype.kind == "i",
-        # Labels that became equal have borders between them.
-        is_remapped=parts.head.is_remapped or len(np.unique(changed)) < len(np.unique(table)),
+        is_remapped=parts.head.is_remapped or _merges(table, changed),
     )
     return parts.tobytes()
+
+
+def _merges(table: npt.NDArray[Any], changed: npt.NDArray[Any]) -> bool:
+    """Whether labels became equal, so that there are borders between equal ones."""
+    if bool((changed[:-1] < changed[1:]).all()):
+        return False
+    return len(np.unique(changed)) < len(np.unique(table))
 
 
 def remap(

@@ -248,8 +248,9 @@ def header(binary: Any, ignore_crc_check: bool = False) -> CrackleHeader:
 
 def fits(label: Any, dtype: np.dtype[Any]) -> bool:
     """Whether a number is one of a dtype's."""
-    info = np.iinfo(dtype)
-    return bool(label == int(label) and info.min <= int(label) <= info.max)
+    bits = 8 * dtype.itemsize
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if dtype.kind == "i" else (0, 1 << bits)
+    return bool(label == int(label) and low <= int(label) < high)
 
 
 def labels(binary: Any) -> npt.NDArray[Any]:

@@ -174,8 +174,13 @@ def test_error_says_where():
 
 def test_checksums(cpu):
     assert _native.crc32c(b"123456789") == 0xE3069283
-    data = np.random.default_rng(5).bytes(1000)
-    assert _native.crc32c(data[400:], _native.crc32c(data[:400])) == _native.crc32c(data)
+    data = np.random.default_rng(5).bytes(10_000)
+    at = [_native.crc32c(data[:n]) for n in range(0, 10_001, 100)]  # in steps too short for blocks
+    crc = 0
+    for n, wanted in zip(range(0, 10_001, 100), at, strict=True):
+        assert crc == wanted
+        assert _native.crc32c(data[n:], crc) == at[-1]
+        crc = _native.crc32c(data[n : n + 100], crc)
 
 
 @pytest.mark.parametrize("name", ["flat", "markov", "permissible", "pins"])
