@@ -58,10 +58,12 @@ class CrackleArray:
     # ---- what it is ----
 
     def header(self, ignore_crc_check: bool = False) -> CrackleHeader:
+        """The header of the stream. Raises `FormatError`."""
         return stream.header(self.binary, ignore_crc_check)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of the labels."""
         return self.header().dtype
 
     @property
@@ -71,6 +73,7 @@ class CrackleArray:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
@@ -80,6 +83,7 @@ class CrackleArray:
 
     @property
     def random_access(self) -> bool:
+        """True: slices are decoded one by one."""
         return True
 
     # ---- labels ----
@@ -99,18 +103,23 @@ class CrackleArray:
         return np.unique(np.concatenate(each_z))
 
     def num_labels(self) -> int:
+        """The number of labels."""
         return stream.num_labels(self.binary)
 
     def __contains__(self, label: Any) -> bool:
+        """Whether a label is there, by the table of labels."""
         return stream.contains(self.binary, label)
 
     def contains_range(self, low: int, high: int) -> npt.NDArray[Any]:
+        """The labels from ``low`` up to, but not including, ``high``, sorted."""
         return stream.contains_range(self.binary, low, high)
 
     def min(self) -> int:
+        """The smallest label."""
         return stream.min(self.binary)
 
     def max(self) -> int:
+        """The largest label."""
         return stream.max(self.binary)
 
     def any(
@@ -275,14 +284,17 @@ class CrackleArray:
         self._meta = table
 
     def voxel_counts(self, label: int | None = None) -> Any:
+        """Voxels by label, or of one: see `numcodecs_crackle.voxel_counts`."""
         found = self.totals(label)
         return measure.by_label(found, found.counts.tolist(), label)
 
     def centroids(self, label: int | None = None) -> Any:
+        """Mean x, y, z by label, or of one: see `numcodecs_crackle.centroids`."""
         found = self.totals(label, means=True)
         return measure.by_label(found, list(found.means), label)  # type: ignore[arg-type]
 
     def bounding_boxes(self, label: int | None = None, no_slice_conversion: bool = False) -> Any:
+        """Boxes by label, or of one: see `numcodecs_crackle.bounding_boxes`."""
         boxes: Any = (found := self.totals(label, boxes=True)).boxes
         rows = list(boxes) if no_slice_conversion else measure.box_slices(boxes)
         return measure.by_label(found, rows, label)
@@ -294,6 +306,7 @@ class CrackleArray:
         z_start: int = -1,
         z_end: int = -1,
     ) -> Any:
+        """Surface voxels by label, or of one: see `numcodecs_crackle.point_cloud`."""
         return measure.point_cloud(
             self.binary, label, self.parallel, z_start, z_end, skip_background
         )
@@ -301,20 +314,25 @@ class CrackleArray:
     def contacts(
         self, anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
     ) -> dict[tuple[int, int], float]:
+        """Areas by pair of labels: see `numcodecs_crackle.contacts`."""
         return measure.contacts(self.binary, anisotropy, self.parallel)
 
     def voxel_connectivity_graph(self, connectivity: int = 4) -> npt.NDArray[np.uint8]:
+        """Bits of neighbours: see `numcodecs_crackle.voxel_connectivity_graph`."""
         return measure.voxel_connectivity_graph(self.binary, connectivity, self.parallel)
 
     def edge_labels(self) -> set[int]:
+        """The labels at the border of the volume."""
         return measure.edge_labels(self.binary, self.parallel)
 
     def select_enclosed_points(self, label: int, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether points (n, 3) of x, y, z lie in a label."""
         return measure.select_enclosed_points(self.binary, label, points, self.parallel)
 
     def signed_distance_to_boundary(
         self, label: int, points: npt.ArrayLike, progress: bool = False
     ) -> npt.NDArray[np.float32]:
+        """See `numcodecs_crackle.signed_distance_to_boundary`."""
         return measure.signed_distance_to_boundary(
             self.binary, label, points, parallel=self.parallel, progress=progress
         )
@@ -322,6 +340,7 @@ class CrackleArray:
     def each(
         self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
     ) -> Any:
+        """Iterate over labels and where they are: see `numcodecs_crackle.each`."""
         return each(self.binary, self.parallel, crop, labels, multi)
 
     def array_equal(self, other: Any) -> bool:
@@ -329,6 +348,7 @@ class CrackleArray:
         return measure.array_equal(self.binary, other, self.parallel)
 
     def to_parquet(self) -> Any:
+        """Counts, boxes and centroids as a pyarrow table."""
         return measure.to_parquet(self.binary, self.parallel)
 
     def cache_meta(self, filelike: Any) -> Any:
@@ -338,6 +358,7 @@ class CrackleArray:
         return files.cache_meta(self, filelike, self.parallel)
 
     def save(self, filelike: Any, **kwargs: Any) -> None:
+        """Write to a file, whose name says its kind: see `numcodecs_crackle.save`."""
         from numcodecs_crackle import files
 
         files.save(self, filelike, **kwargs)
@@ -345,27 +366,33 @@ class CrackleArray:
     # ---- edits: new arrays ----
 
     def copy(self, order: Literal["C", "F", "K"] = "K") -> CrackleArray:
+        """An array of the same stream; with "C" or "F" in that memory order."""
         if order == "K":
             return self._new(self.binary)
         return self.asfortranarray() if order == "F" else self.ascontiguousarray()
 
     def asfortranarray(self) -> CrackleArray:
+        """The array in Fortran order."""
         return self._new(edit.asfortranarray(self.binary))
 
     def ascontiguousarray(self) -> CrackleArray:
+        """The array in C order."""
         return self._new(edit.ascontiguousarray(self.binary))
 
     def remap(
         self, mapping: Mapping[int, int], preserve_missing_labels: bool = False
     ) -> CrackleArray:
+        """Labels changed by a mapping: see `numcodecs_crackle.remap`."""
         return self._new(
             edit.remap(self.binary, mapping, preserve_missing_labels, parallel=self.parallel)
         )
 
     def refit(self) -> CrackleArray:
+        """The narrowest dtype that holds the labels."""
         return self._new(edit.refit(self.binary))
 
     def renumber(self, start: int = 0) -> tuple[CrackleArray, dict[int, int]]:
+        """Labels numbered from ``start`` on, and the mapping of old to new."""
         binary, mapping = edit.renumber(self.binary, start, self.parallel)
         return self._new(binary), mapping
 
@@ -375,26 +402,33 @@ class CrackleArray:
         order: Literal["C", "F", "K", "A"] = "K",
         casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "unsafe",
     ) -> CrackleArray:
+        """Another dtype: see `numcodecs_crackle.astype`."""
         return self._new(edit.astype(self.binary, dtype, order, casting))
 
     def condense(self) -> CrackleArray:
+        """A sorted table of labels, each once, without unused ones."""
         return self._new(edit.condense_unique(self.binary))
 
     def recompress(self) -> CrackleArray:
+        """Without borders between equal labels, which an edit left."""
         return self._new(edit.recompress(self.binary, self.parallel))
 
     def mask(self, labels: Iterable[int], value: int = 0, in_place: bool = False) -> CrackleArray:
+        """Labels given one value: see `numcodecs_crackle.mask`."""
         return self._new(edit.mask(self.binary, labels, value, in_place, self.parallel))
 
     def mask_except(
         self, labels: Iterable[int], value: int = 0, in_place: bool = False
     ) -> CrackleArray:
+        """All labels but some given one value."""
         return self._new(edit.mask_except(self.binary, labels, value, in_place, self.parallel))
 
     def apply_binary_mask(self, other: Any) -> CrackleArray:
+        """0 where another array of this shape is 0."""
         return self._new(blockwise.apply_binary_mask(self.binary, other, self.parallel))
 
     def mode_pooling_2x2x1(self, sparse: bool = False) -> CrackleArray:
+        """Half the width and height: see `numcodecs_crackle.mode_pooling_2x2x1`."""
         return self._new(mode_pooling_2x2x1(self.binary, sparse, self.parallel))
 
     def zrange(self, z_start: int, z_end: int) -> CrackleArray:

@@ -224,10 +224,12 @@ def _summed(
     """The pairs (n, 2) of several lists, each once and ascending, and their counts (n, 3)."""
     pairs = np.concatenate(lists) if lists else np.zeros(0, _native.PAIR)
     key = pairs["a"].astype(np.uint64) << np.uint64(32) | pairs["b"]
-    unique, inverse = np.unique(key, return_inverse=True)
-    counts = np.zeros((len(unique), 3), np.uint64)
-    np.add.at(counts, inverse.reshape(-1), pairs["counts"])
-    both = np.stack([unique >> np.uint64(32), unique & np.uint64(0xFFFFFFFF)], axis=1)
+    order = np.argsort(key, kind="stable")
+    key, counts = key[order], pairs["counts"][order]
+    first = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
+    if len(first) < len(key):
+        key, counts = key[first], np.add.reduceat(counts, first, axis=0)
+    both = np.stack([key >> np.uint64(32), key & np.uint64(0xFFFFFFFF)], axis=1)
     return both.astype(np.intp), counts
 
 
