@@ -338,3 +338,29 @@ def test_damage_is_found():
             measure(damaged)
     with pytest.raises(ck.FormatError, match="crc32c"):
         ck.array_equal(s, damaged)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_in_many_ranges(coding, monkeypatch):
+    """Threads take ranges of slices, also where a volume is too small to be worth it."""
+    monkeypatch.setattr("numcodecs_crackle._native._VOXELS_PER_THREAD", 1)
+    a, s = labels_and_stream("blobs", coding, (20, 17, 23))
+    check_measures(a, s, parallel=3)
+    assert ck.contacts(s, parallel=3) == ck.contacts(s, parallel=1) == contacts_of(a)
+    ours, wanted = ck.point_cloud(s, parallel=3), ck.point_cloud(s, parallel=1)
+    assert ours.keys() == wanted.keys()
+    assert all(np.array_equal(ours[k], wanted[k]) for k in ours)
+    np.testing.assert_array_equal(
+        ck.voxel_connectivity_graph(s, parallel=3), ck.voxel_connectivity_graph(s, parallel=1)
+    )
+    again = ck.recompress(s, parallel=3)
+    assert again == ck.recompress(s, parallel=1)
+    for p in (1, 3):
+        assert ck.array_equal(s, again, p)
+        assert ck.structure_equal(s, again, p)
+        assert ck.component_map(s, again, p) == {v: v for v in np.unique(a).tolist()}
+        assert ck.connected_components(s, parallel=p) == ck.connected_components(again)
+        assert ck.reencode(s, 2, p) == ck.reencode(s, 2)
+    changed = a.copy()
+    changed[3, 4, 20] += 1
+    assert not ck.array_equal(s, ck.compress(changed), 3)
