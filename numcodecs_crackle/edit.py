@@ -277,13 +277,16 @@ def apply_scalar(
 
     As with a numpy array of the stream's dtype and a Python int: the dtype stays, results
     that do not fit wrap around, and OverflowError is raised for a number that does not fit.
-    Comparisons give 0 and 1.
+    Comparisons give 0 and 1, and they and the remainder of labels that are not negative take
+    any number.
     """
     number = operator.index(number)
     if number == 0 and function in (np.floor_divide, np.remainder):
         raise ZeroDivisionError("Cannot divide by zero.")
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if function is np.remainder and number > np.iinfo(table.dtype).max and (table >= 0).all():
+            return table
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(function(table, number)).astype(table.dtype, copy=False)
 

@@ -378,6 +378,7 @@ def test_numpy_arrays_and_functions():
         assert found.dtype == bool
         assert found.all()
     assert np.sum(array) == a.sum()
+    np.testing.assert_array_equal((array % 2**40).numpy(), a)
     assert np.maximum(array, 3).min() == 3
     for found, wanted in (
         (np.uint32(5) - array, np.uint32(5) - a),
