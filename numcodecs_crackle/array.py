@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -17,8 +18,28 @@ from numcodecs_crackle.pool import mode_pooling_2x2x1
 __all__ = ["CrackleArray", "compressa"]
 
 
+_ARITHMETIC = {
+    ufunc: symbol
+    for symbol, ufunc in blockwise.OPERATORS.items()
+    if symbol not in blockwise.COMPARISONS
+}
+
+
 def _operator(symbol: str, swapped: bool = False) -> Callable[[CrackleArray, Any], Any]:
     return lambda self, other: self._operate(other, symbol, swapped)
+
+
+def _as_slice(z: Any) -> slice:
+    """The index of a slice, or a range of them, as a range."""
+    if isinstance(z, slice):
+        return z
+    first = operator.index(z)  # first + 1 may not fit a narrow numpy integer
+    return slice(first, first + 1 or None)
+
+
+def _as_mask(index: Any) -> Any:
+    """A CrackleArray as an index: where it is not 0."""
+    return index.numpy() != 0 if isinstance(index, CrackleArray) else index
 
 
 class CrackleArray:
@@ -32,11 +53,10 @@ class CrackleArray:
         Threads for what is done with it; 0 for all cores.
 
     Indexing is numpy's, and decodes only the slices that are needed; assignment replaces the
-    slices that it touches. Operators work voxel by voxel. What is true of labels without
+    slices that it touches; a CrackleArray as the index is a mask. Operators work voxel by voxel;
+    with a numpy array, and in numpy's functions, it is decoded. What is true of labels without
     looking at voxels (`labels`, ``in``, `min`, `remap` ...) is answered from the label section.
     """
-
-    __array_ufunc__ = None  # numpy arrays leave operators to this class
 
     def __init__(self, binary: Any, parallel: int = 0) -> None:
         self.binary = binary
@@ -92,7 +112,7 @@ class CrackleArray:
         """The labels, sorted; of slice ``z``, or of a range of slices."""
         if z is None:
             return stream.labels(self.binary)
-        picked = range(self.shape[2])[z if isinstance(z, slice) else slice(z, (z + 1) or None)]
+        picked = range(self.shape[2])[_as_slice(z)]
         if not isinstance(z, slice) and not len(picked):
             raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
         if not len(picked):
@@ -183,6 +203,7 @@ class CrackleArray:
         return x, y, z
 
     def __getitem__(self, index: Any) -> Any:
+        index = _as_mask(index)
         pair = index if isinstance(index, tuple) and len(index) == 2 else ((), ())
         if pair[0] is Ellipsis and pair[1] is None:  # a channel axis, as cloud-volume asks for
             other = self._new(self.binary)
@@ -203,9 +224,7 @@ class CrackleArray:
     def _slices(self, z: Any) -> npt.NDArray[Any]:
         """The slices of a z index, decoded."""
         sz = self.shape[2]
-        if not isinstance(z, slice):
-            z = slice(z, z + 1 if z != -1 else None)
-        picked = range(sz)[z]
+        picked = range(sz)[_as_slice(z)]
         low, high = (min(picked), max(picked) + 1) if len(picked) else (0, 0)
         if len(picked) == high - low:
             block = stream.decompress_range(self.binary, low, high, self.parallel)
@@ -234,6 +253,7 @@ class CrackleArray:
     def __setitem__(self, index: Any, data: Any) -> None:
         if len(self.shape) > 3:
             raise IndexError("assignment takes an array of 3 axes")
+        index = _as_mask(index)
         if isinstance(data, CrackleArray):
             data = data.numpy()
         basic = self._basic(index)
@@ -244,7 +264,7 @@ class CrackleArray:
             block[index] = data
         else:
             x, y, z = basic
-            picked = range(sz)[z if isinstance(z, slice) else slice(z, (z + 1) or None)]
+            picked = range(sz)[_as_slice(z)]
             if not len(picked) or not head.voxels():
                 np.broadcast_to(np.zeros((), head.dtype), self.shape)[index].copy()[...] = data
                 return
@@ -472,6 +492,16 @@ class CrackleArray:
                 blockwise.binary_operator(self.binary, other.binary, symbol, self.parallel)
             )
         return NotImplemented
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """numpy's functions decode; only arithmetic of a numpy integer and this does not."""
+        if any(isinstance(out, CrackleArray) for out in kwargs.get("out", ())):
+            return NotImplemented
+        symbol = _ARITHMETIC.get(ufunc)
+        if method == "__call__" and not kwargs and symbol and isinstance(inputs[0], np.integer):
+            return self._operate(inputs[0], symbol, swapped=True)
+        arrays = [i.numpy() if isinstance(i, CrackleArray) else i for i in inputs]
+        return getattr(ufunc, method)(*arrays, **kwargs)
 
     def _compare(self, other: Any, symbol: str) -> Any:
         if isinstance(other, CrackleArray) and other.shape[:3] != self.shape[:3]:

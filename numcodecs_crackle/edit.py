@@ -19,6 +19,7 @@ from numcodecs_crackle import _native
 from numcodecs_crackle.header import CrackFormat, CrackleHeader, LabelFormat
 from numcodecs_crackle.sections import Sections, raw, stored_dtype
 from numcodecs_crackle.stream import check_dtype, check_markov_order, fits, label_groups, opened
+from numcodecs_crackle.stream import labels as labels_of
 
 __all__ = [
     "add_scalar",
@@ -132,7 +133,10 @@ def remap(
         at = np.minimum(np.searchsorted(keys, table), max(len(keys) - 1, 0))
         hit = keys[at] == table if len(keys) else np.zeros(len(table), np.bool_)
         if not hit.all() and not preserve_missing_labels:
-            raise KeyError(int(table[~hit][0]))
+            # The table may have labels that no voxel has.
+            missing = np.intersect1d(table[~hit], labels_of(binary))
+            if missing.size:
+                raise KeyError(int(missing[0]))
         values = values[at[hit]]
         if not len(values):
             return table
@@ -194,8 +198,7 @@ def condense_unique(binary: Any) -> bytes:
 
 def refit(binary: Any) -> bytes:
     """Make the dtype the narrowest that holds the labels."""
-    stream, head = opened(binary)
-    return astype(binary, stored_dtype(label_groups(stream, head.dtype)[0]))
+    return astype(binary, stored_dtype(labels_of(binary)))
 
 
 def renumber(binary: Any, start: int = 0, parallel: int = 0) -> tuple[bytes, dict[int, int]]:
@@ -205,15 +208,17 @@ def renumber(binary: Any, start: int = 0, parallel: int = 0) -> tuple[bytes, dic
     -------
     bytes, and a dict of old label to new
     """
-    stream, head = opened(binary)
-    values = label_groups(stream, head.dtype)[0]
+    _, head = opened(binary)
+    values = labels_of(binary)
     mapping = {label: start + i for i, label in enumerate(values.tolist())}
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         new = integers(mapping.values())
         least = np.dtype(f"{head.dtype.kind}1")
         dtype = _fitting(least, start, start + max(len(new) - 1, 0))
-        return new.astype(dtype)[np.searchsorted(values, table)]
+        # Labels of the table that no voxel has become any.
+        at = np.minimum(np.searchsorted(values, table), max(len(new) - 1, 0))
+        return new.astype(dtype)[at]
 
     return condense_unique(_relabel(binary, change, parallel)), mapping
 
@@ -234,14 +239,14 @@ def astype(
     TypeError
         For a dtype that is not of integers, and where ``casting`` forbids it.
     """
-    stream, head = opened(binary)
+    _, head = opened(binary)
     wanted = np.dtype(dtype).newbyteorder("=")
     check_dtype(wanted)
     wanted = np.dtype(np.uint8) if wanted.kind == "b" else wanted
     if order not in ("C", "F", "K", "A"):
         raise ValueError(f"order must be one of 'C', 'F', 'K' and 'A', not {order!r}")
-    values = label_groups(stream, head.dtype)[0]
     if casting == "safe":
+        values = labels_of(binary)
         bad = [v for v in (values[:1].tolist() + values[-1:].tolist()) if not fits(v, wanted)]
         if bad:
             raise TypeError(f"the label {bad[0]} does not fit {wanted} under casting type 'safe'")
@@ -278,13 +283,16 @@ def apply_scalar(
 
     As with a numpy array of the stream's dtype and a Python int: the dtype stays, results
     that do not fit wrap around, and OverflowError is raised for a number that does not fit.
-    Comparisons give 0 and 1.
+    Comparisons give 0 and 1, and they and the remainder of labels that are not negative take
+    any number.
     """
     number = operator.index(number)
     if number == 0 and function in (np.floor_divide, np.remainder):
         raise ZeroDivisionError("Cannot divide by zero.")
 
     def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if function is np.remainder and number > np.iinfo(table.dtype).max and (table >= 0).all():
+            return table
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(function(table, number)).astype(table.dtype, copy=False)
 

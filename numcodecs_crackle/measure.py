@@ -279,7 +279,10 @@ def point_cloud(
         for value in wanted:
             if not fits(value, head.dtype) or not (values == value).any():
                 raise _missing(value)
-            flags |= stream.slices_with(value)[0]
+            held_by = stream.slices_with(value)[0]
+            if not held_by.any():  # a label of the table that no voxel has
+                raise _missing(value)
+            flags |= held_by
         keep = np.isin(values, np.array(wanted, head.dtype))
         held = np.flatnonzero(flags[z0:z1])
         if held.size == 0:

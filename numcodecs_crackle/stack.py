@@ -6,6 +6,7 @@ whose checksums are right.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -184,6 +185,7 @@ def zsplit(binary: Any, z: int, parallel: int = 0) -> tuple[bytes, bytes, bytes]
     """
     stream = compress(binary, parallel=parallel) if isinstance(binary, np.ndarray) else binary
     sz = opened(stream)[1].sz
+    z = operator.index(z)  # z + 1 may not fit a narrow numpy integer
     if not 0 <= z < sz:
         raise ValueError(f"{z} is outside the range 0 to {sz}.")
     before, middle, after = zcut(stream, [0, z, z + 1, sz], parallel)
@@ -209,7 +211,7 @@ def full(
     Parameters
     ----------
     dtype : dtype of integers, optional
-        By default uint64, and int64 for a negative value.
+        By default uint64, and int64 for a negative value; as wide as a numpy integer is.
 
     Returns
     -------
@@ -227,7 +229,10 @@ def full(
     if len(sizes) > 3 or any(s < 0 for s in sizes):
         raise ValueError(f"a stream has up to 3 axes, of 0 or more voxels, not {sizes}")
     sx, sy, sz = (int(s) for s in sizes + (1,) * (3 - len(sizes)))
-    wanted = np.dtype(dtype or (np.int64 if fill_value < 0 else np.uint64))
+    if dtype is None:
+        width = np.asarray(fill_value).itemsize
+        dtype = f"{'i' if fill_value < 0 else 'u'}{width}"
+    wanted = np.dtype(dtype)
     check_dtype(wanted)
     wanted = np.dtype(np.uint8) if wanted.kind == "b" else wanted
     if not fits(fill_value, wanted):

@@ -243,7 +243,7 @@ def decompress_range(
 
 def header(binary: Any, ignore_crc_check: bool = False) -> CrackleHeader:
     """The header of a stream. Raises `FormatError`."""
-    return CrackleHeader.frombytes(binary, ignore_crc_check)
+    return CrackleHeader.frombytes(getattr(binary, "binary", binary), ignore_crc_check)
 
 
 def fits(label: Any, dtype: np.dtype[Any]) -> bool:
@@ -307,7 +307,8 @@ def labels_for_z_range(binary: Any, z_start: int | None, z_end: int | None) -> n
     used, exact = stream.labels_in(z0, z1)
     if not exact:
         return np.unique(decompress(binary, z_start=z0, z_end=z1))
-    return np.unique(stream.unique()[0][used]).astype(head.dtype, copy=False)
+    # Cast first, as in label_groups.
+    return np.unique(stream.unique()[0][used].astype(head.dtype, copy=False))
 
 
 def nbytes(binary: Any) -> int:
@@ -327,7 +328,7 @@ def check(binary: Any) -> dict[str, Any]:
         to its length has a damaged crack index.
     """
     result: dict[str, Any] = {"header": True, "crack_index": None, "labels": None, "z": None}
-    stream = _native.Stream(binary, tolerant=True)
+    stream = _native.Stream(getattr(binary, "binary", binary), tolerant=True)
     damaged = stream.damaged
     if "header" in damaged:
         result["header"] = False

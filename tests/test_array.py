@@ -344,3 +344,48 @@ def test_measures_beside_the_file(tmp_path, monkeypatch):
     assert loaded.voxel_counts() == dict(zip(labels.tolist(), counts.tolist(), strict=True))
     loaded.save(path)
     assert ck.aload(path).voxel_counts() == loaded.voxel_counts()
+
+
+def test_a_mask_as_index():
+    """Labels are no indices: as an index an array says where it is not 0."""
+    a = volume("bricks", np.random.default_rng(0), (12, 10, 8)).astype("u4") % 5
+    array = ck.compressa(a)
+    np.testing.assert_array_equal(array[array == 3], a[a == 3])
+    array[array == 3] = 9
+    a[a == 3] = 9
+    np.testing.assert_array_equal(array.numpy(), a)
+
+
+def test_narrow_integers_as_index():
+    """One more than 255 is no uint8."""
+    a = np.asfortranarray(np.arange(2 * 2 * 300, dtype="u2").reshape(2, 2, 300))
+    array = ck.compressa(a)
+    z = np.uint8(255)
+    np.testing.assert_array_equal(array[:, :, z], a[:, :, z])
+    np.testing.assert_array_equal(array.labels(z), np.unique(a[:, :, z]))
+    assert [ck.header(part).sz for part in ck.zsplit(array, z)] == [255, 1, 44]
+    array[:, :, z] = 7
+    a[:, :, z] = 7
+    np.testing.assert_array_equal(array.numpy(), a)
+
+
+def test_numpy_arrays_and_functions():
+    a = volume("bricks", np.random.default_rng(0), (12, 10, 8)).astype("u4")
+    array = ck.compressa(a)
+    for found in (array + a, a + array, np.add(a, array)):
+        np.testing.assert_array_equal(found, a + a)
+    for found in (array == a, a == array):
+        assert found.dtype == bool
+        assert found.all()
+    assert np.sum(array) == a.sum()
+    np.testing.assert_array_equal((array % 2**40).numpy(), a)
+    assert np.maximum(array, 3).min() == 3
+    for found, wanted in (
+        (np.uint32(5) - array, np.uint32(5) - a),
+        (np.int64(2) + array, np.int64(2) + a),
+    ):
+        assert isinstance(found, ck.CrackleArray)
+        np.testing.assert_array_equal(found.numpy(), wanted)
+    np.testing.assert_array_equal(np.int64(5) < array, a > 5)
+    with pytest.raises(TypeError):
+        np.add(a, a, out=array)

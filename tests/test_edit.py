@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import crackle
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numcodecs_crackle as ck
+from numcodecs_crackle.sections import Sections
 
 
 def check(stream, array, dtype=None):
@@ -238,3 +240,26 @@ def test_tables_wider_than_the_array(pins):
         np.testing.assert_array_equal(ck.decompress(narrowed, label=label), wanted == label)
         check(ck.recompress(narrowed), wanted, dtype)
         assert ck.load_num_labels(io.BytesIO(narrowed)) == len(labels)
+
+
+@pytest.mark.parametrize("order", [0, 3])
+def test_tables_with_unused_labels(order):
+    """Labels of the table that no voxel has are in nobody's way."""
+    a = volume("bricks", np.random.default_rng(0), (12, 10, 8)).astype("u2") % 7
+    parts = Sections.of(ck.compress(a, order))
+    parts.table = np.append(parts.table, np.uint16(999))
+    parts.head = replace(parts.head, is_remapped=True)
+    s = parts.tobytes()
+    assert ck.ok(s)
+    assert ck.labels(s).tolist() == np.unique(a).tolist()
+    mapping = {v: v + 1 for v in ck.labels(s).tolist()}
+    check(ck.remap(s, mapping), a + np.uint16(1))
+    numbered, mapping = ck.renumber(s)
+    assert mapping == {v: i for i, v in enumerate(np.unique(a).tolist())}
+    np.testing.assert_array_equal(np.array(list(mapping))[ck.decompress(numbered)], a)
+    for label, number, image in ck.each(s, multi=True):
+        np.testing.assert_array_equal(image == number, a == label)
+    check(ck.refit(s), a.astype("u1"))
+    check(ck.astype(s, "u1", casting="safe"), a.astype("u1"))
+    with pytest.raises(ValueError, match="not contained"):
+        ck.point_cloud(s, 999)

@@ -137,3 +137,11 @@ def test_crackle_codec_can_split_what_we_stack():
     theirs = crackle.zsplit(ours, 5)
     for one, other in zip(theirs, ck.zsplit(ours, 5), strict=True):
         np.testing.assert_array_equal(crackle.decompress(one), ck.decompress(other))
+
+
+def test_full_of_numpy_integers():
+    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
+        array = ck.full((3, 2, 2), dtype(5))
+        assert array.dtype == dtype == crackle.full((3, 2, 2), dtype(5)).dtype
+    assert ck.full((3, 2, 2), np.int8(-5)).dtype == np.int8
+    assert ck.full((3, 2, 2), 2**63).dtype == np.uint64

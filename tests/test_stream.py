@@ -202,3 +202,20 @@ def test_version_0(name):
             damaged[i] ^= 1 << bit
             with contextlib.suppress(ck.FormatError):
                 assert ck.decompress(damaged).shape == array.shape
+
+
+def test_slices_of_narrowed_labels():
+    """Labels that became equal when the array was narrowed are listed once."""
+    crackle = pytest.importorskip("crackle")
+    a = np.zeros((6, 5, 4), np.uint32, order="F")
+    a[2:], a[4:] = 1, 257
+    narrowed = crackle.astype(crackle.compress(a), np.uint8)
+    assert ck.labels_for_z_range(narrowed, 0, 2).tolist() == [0, 1]
+
+
+def test_what_has_a_stream():
+    array = ck.ones((4, 3, 2), np.uint16)
+    assert ck.header(array) == ck.header(array.binary)
+    assert ck.nbytes(array) == 48
+    assert ck.ok(array)
+    assert ck.check(array) == ck.check(array.binary)
