@@ -155,7 +155,8 @@ each_slice(const struct crackle_stream *stream, struct crackle_workspace *ws,
     crackle_moves_ahead(ws, from, to, NULL);
     memset(b.behind, outside, bytes);
     /* A slice is used once the one behind it was read. */
-    for (uint32_t z = from; z <= z1; z++) {
+    for (uint64_t next = from; next <= z1; next++) {
+        const uint32_t z = (uint32_t)next;
         struct crackle_layer *here = &ws->layers[z & 1];
         const struct crackle_layer *last = &ws->layers[~z & 1];
         swap(&b.left, &b.next_left);

@@ -8,6 +8,7 @@ labels rewrites the label section only; what must touch borders walks them, and 
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -50,9 +51,16 @@ def _fitting(dtype: np.dtype[Any], low: int, high: int) -> np.dtype[Any]:
     raise OverflowError(f"the label {bad} does not fit any width of {dtype}")
 
 
+def _integer(number: Any) -> int:
+    """A whole number as an int, as pandas may give it as a float; TypeError for others."""
+    if isinstance(number, (float, np.floating)) and float(number).is_integer():
+        return int(number)
+    return operator.index(number)
+
+
 def integers(numbers: Iterable[int]) -> npt.NDArray[Any]:
     """Integers of any size as an array: int64 or uint64 if all fit, else of objects."""
-    exact = list(map(operator.index, numbers))
+    exact = list(map(_integer, numbers))
     low, high = min(exact, default=0), max(exact, default=0)
     for dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
         if fits(low, dtype) and fits(high, dtype):
@@ -106,12 +114,13 @@ def remap(
     preserve_missing_labels : bool
         Keep labels that are not in the mapping; by default each must be.
     in_place : bool
-        Write to ``binary`` itself and return it, where it is writable (a bytearray), of
-        version 1, and no wider labels are needed; else a new stream is returned.
+        Write to ``binary`` itself and return it, where it is writable (a bytearray, such as
+        this gives), of version 1, and no wider labels are needed; else a new stream is
+        returned. UserWarning for bytes, which can't be changed.
 
     Returns
     -------
-    bytes
+    bytearray
         In the stream's dtype, or where a label does not fit it the next wider that it does.
         Borders between labels that became equal stay, and cost bytes, until `recompress`.
 
@@ -146,10 +155,15 @@ def remap(
 
     result = _relabel(binary, change, parallel)
     data = raw(binary)
-    if in_place and len(result) == len(data) and not memoryview(data).readonly:
+    if not in_place:
+        return bytearray(result)
+    if memoryview(data).readonly:
+        text = "bytes can't be changed in place: the edited stream is what remap returns"
+        warnings.warn(text, stacklevel=2)
+    elif len(result) == len(data):
         memoryview(data).cast("B")[:] = result
         return data
-    return result
+    return bytearray(result)
 
 
 def mask(
@@ -258,21 +272,24 @@ def astype(
     return _ordered(result, {"C": False, "F": True}.get(order))
 
 
-def _ordered(binary: Any, fortran_order: bool | None) -> bytes:
+def _ordered(binary: Any, fortran_order: bool | None) -> Any:
     """Set the memory order, if one is given."""
+    _, head = opened(binary)
+    if head.format_version and fortran_order in (None, head.fortran_order):
+        return raw(binary)
     parts = Sections.of(binary)
     if fortran_order is not None:
         parts.head = replace(parts.head, fortran_order=fortran_order)
     return parts.tobytes()
 
 
-def asfortranarray(binary: Any) -> bytes:
-    """The stream, decoded to Fortran order."""
+def asfortranarray(binary: Any) -> Any:
+    """The stream, decoded to Fortran order; itself if it is."""
     return _ordered(binary, True)
 
 
-def ascontiguousarray(binary: Any) -> bytes:
-    """The stream, decoded to C order."""
+def ascontiguousarray(binary: Any) -> Any:
+    """The stream, decoded to C order; itself if it is."""
     return _ordered(binary, False)
 
 
@@ -362,16 +379,30 @@ def reencode(binary: Any, markov_model_order: int | Literal["auto"], parallel: i
     return _repinned(recoded(binary, markov_order=order, parallel=parallel), head)
 
 
-def recompress(binary: Any, parallel: int = 0) -> bytes:
+def recompress(
+    binary: Any,
+    parallel: int = 0,
+    *,
+    memory_target: int | None = None,
+    allow_pins: bool | None = None,
+) -> bytes:
     """Drop the borders between equal labels that an edit left.
 
     The result is what compressing the decoded labels gives, byte for byte, with the stream's
-    own Markov order; labels that were pins are pins again.
+    own Markov order.
+
+    Parameters
+    ----------
+    memory_target : int, optional
+        For compatibility; less is needed.
+    allow_pins : bool, optional
+        Whether labels are stored as pins; by default if they were.
     """
     _, head = opened(binary)
     if head.voxels() == 0:
         return Sections.of(binary).tobytes()
     order = head.markov_model_order
-    return _repinned(
-        recoded(binary, drop_borders=True, markov_order=order, parallel=parallel), head
-    )
+    flat = recoded(binary, drop_borders=True, markov_order=order, parallel=parallel)
+    if allow_pins is None:
+        return _repinned(flat, head)
+    return _native.pin(flat, 1, None) if allow_pins else flat

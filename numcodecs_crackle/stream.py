@@ -247,7 +247,9 @@ def header(binary: Any, ignore_crc_check: bool = False) -> CrackleHeader:
 
 
 def fits(label: Any, dtype: np.dtype[Any]) -> bool:
-    """Whether a number is one of a dtype's."""
+    """Whether a number is one of a dtype's. TypeError for what is no number."""
+    if isinstance(label, (str, bytes)):
+        raise TypeError(f"a label is an integer, not {label!r}")
     bits = 8 * dtype.itemsize
     low, high = (-(1 << bits - 1), 1 << bits - 1) if dtype.kind == "i" else (0, 1 << bits)
     return bool(label == int(label) and low <= int(label) < high)

@@ -6,6 +6,7 @@ as it shows them.
 
 from __future__ import annotations
 
+import crackle as reference
 import numpy as np
 import pytest
 from conftest import volume
@@ -128,10 +129,41 @@ def test_big_arrays():
 
 def test_the_same_names():
     """All that crackle-codec has at its top, but for what shows its own inner parts."""
-    reference = pytest.importorskip("crackle")
     inner = {
         "CrackleRemoteArray", "component_lengths", "components", "crack_codes",
         "array", "codec", "headers", "lib", "operations", "util",
     }  # fmt: skip
     missing = {n for n in dir(reference) if n[0] != "_"} - inner - set(dir(crackle))
     assert missing == set()
+
+
+@pytest.mark.parametrize("mapping", [{1: 2.0}, {np.float64(1): 2}])
+def test_remap_by_whole_floats(mapping):
+    a = np.asfortranarray(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    theirs = reference.remap(reference.compress(a), mapping, preserve_missing_labels=True)
+    ours = crackle.remap(crackle.compress(a), mapping, preserve_missing_labels=True)
+    np.testing.assert_array_equal(crackle.decompress(ours), reference.decompress(bytes(theirs)))
+
+
+def test_remap_gives_what_can_be_edited_in_place():
+    a = np.asfortranarray(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    edited = crackle.remap(crackle.compress(a), {1: 2}, preserve_missing_labels=True)
+    crackle.remap(edited, {3: 4}, preserve_missing_labels=True, in_place=True)
+    assert not crackle.contains(edited, 3)
+
+
+def test_labels_that_are_no_numbers_are_refused():
+    a = np.full((2, 3, 4), 5, np.uint8, order="F")
+    a[0] = 1
+    with pytest.raises(TypeError):
+        reference.decompress(reference.compress(a), label="5")
+    with pytest.raises(TypeError):
+        crackle.decompress(crackle.compress(a), label="5")
+
+
+def test_older_spellings(labels, binary):
+    pins = crackle.recompress(binary, memory_target=int(4e9), allow_pins=True)
+    assert crackle.header(pins).label_format == 2
+    assert crackle.recompress(pins, allow_pins=False) == binary
+    assert crackle.header(crackle.recompress(pins)).label_format == 2
+    assert crackle.asfortranarray(binary) is binary
