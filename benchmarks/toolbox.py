@@ -23,7 +23,7 @@ def _same(ours: Any, theirs: Any, what: str) -> None:
             np.allclose(ours[k], theirs[k]) if not isinstance(ours[k], tuple) else
             ours[k] == theirs[k] for k in ours
         )  # fmt: skip
-    elif isinstance(ours, bytes):
+    elif isinstance(ours, (bytes, bytearray)):
         same = ck.array_equal(ours, bytes(theirs))
     else:
         same = np.array_equal(ours, theirs)
