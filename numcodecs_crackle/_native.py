@@ -1,15 +1,13 @@
 """The only room that sees cffi: owns every pointer, turns status codes into exceptions.
 
 Nothing here checks what a caller may sensibly ask for; that is done above. What is done
-here is done once: buffers, scratch memory, threads and errors.
+here is done once: buffers, scratch memory and errors.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -18,15 +16,13 @@ import numpy.typing as npt
 
 from numcodecs_crackle._crackle import ffi, lib
 from numcodecs_crackle.errors import FormatError, UnsupportedError
+from numcodecs_crackle.ranges import run_ranges
 
 # Scratch memory waits here for the next call, whichever thread makes it. deque's
 # append and pop are atomic. What grew large is given back to the system at once.
 _idle: deque[Any] = deque()
 _IDLE_MOST = 32
 _IDLE_BYTES = 32 << 20
-
-# Below this many voxels a second thread costs more than it brings.
-_VOXELS_PER_THREAD = 1 << 20
 
 # The group of labels that take no part in a fold.
 NO_GROUP = 0xFFFFFFFF
@@ -69,30 +65,6 @@ def _raise(error: Any) -> None:
     if error.section != lib.CRACKLE_SECTION_NONE:
         section = ffi.string(lib.crackle_section_name(error.section)).decode()
     raise kind(reason, section, None if error.slice < 0 else error.slice)
-
-
-def _run_ranges(
-    run: Callable[[int, int], Any], sz: int, pixels: int, parallel: int, step: int = 1
-) -> list[Any]:
-    """Call run(z0, z1) for ranges that cover [0, sz), in threads; results in order.
-
-    The first exception ends the call, after the ranges that had begun are done.
-    """
-    threads = parallel if parallel > 0 else os.cpu_count() or 1
-    threads = min(threads, sz * pixels // _VOXELS_PER_THREAD, -(-sz // step))
-    if threads <= 1:
-        return [run(0, sz)]
-    # More ranges than threads: dense slices take longer than empty ones.
-    size = -(-sz // (4 * threads * step)) * step
-    ranges = [(z, min(z + size, sz)) for z in range(0, sz, size)]
-    with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(run, *r) for r in ranges]
-        try:
-            return [f.result() for f in futures]
-        except BaseException:
-            for f in futures:
-                f.cancel()
-            raise
 
 
 def _pointer(kind: str, array: npt.NDArray[Any] | None, writable: bool = False) -> Any:
@@ -229,7 +201,7 @@ class Stream:
                     _raise(error)
 
         step = 64 // out.itemsize if c_order else 1
-        _run_ranges(run, z1 - z0, self.pixels, parallel, step)
+        run_ranges(run, z1 - z0, self.pixels, parallel, step)
 
     def check_slices(self, parallel: int = 0) -> npt.NDArray[np.bool_]:
         """Which slices are damaged."""
@@ -243,7 +215,7 @@ class Stream:
                     _raise(error)
             return damaged
 
-        return np.concatenate(_run_ranges(run, self.header.sz, self.pixels, parallel))
+        return np.concatenate(run_ranges(run, self.header.sz, self.pixels, parallel))
 
     def _fold(
         self, call: Callable[[int, int, Any, Any], int], z0: int, z1: int, parallel: int
@@ -256,7 +228,7 @@ class Stream:
                 if call(z0 + a, z0 + b, workspace, error):
                     _raise(error)
 
-        _run_ranges(run, z1 - z0, self.pixels, parallel)
+        run_ranges(run, z1 - z0, self.pixels, parallel)
 
     def measure(
         self,
@@ -347,7 +319,7 @@ class Stream:
                     _raise(error)
             lists.append(_taken_pairs(pairs, count))
 
-        _run_ranges(run, self.header.sz, self.pixels, parallel)
+        run_ranges(run, self.header.sz, self.pixels, parallel)
         return lists
 
     def same_borders(
@@ -373,7 +345,7 @@ class Stream:
                     _raise(error)
             answers.append(bool(same[0]))
 
-        _run_ranges(run, self.header.sz, self.pixels, parallel)
+        run_ranges(run, self.header.sz, self.pixels, parallel)
         return all(answers)
 
     def surface(
@@ -629,7 +601,7 @@ def _joined(
     pointer, size = ffi.new("uint8_t **"), ffi.new("size_t *")
     error = ffi.new(_new_error)
     for _ in range(2):
-        parts = _run_ranges(run, params.sz, params.sx * params.sy, parallel, step)
+        parts = run_ranges(run, params.sz, params.sx * params.sy, parallel, step)
         if lib.crackle_join(params, parts, len(parts), permissible, pointer, size, error):
             _raise(error)
         del parts  # their memory is free again before the stream is copied

@@ -27,6 +27,7 @@ from numcodecs_crackle.errors import FormatError, UnsupportedError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.fileio import atomic_write
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
+from numcodecs_crackle.sections import byte_width
 
 if TYPE_CHECKING:
     from numcodecs_crackle.array import CrackleArray
@@ -182,7 +183,8 @@ def load_num_labels(filelike: Any, ignore_crc_check: bool = False) -> int:
 
     If the header says that the table of labels may list one twice (it is unsorted, it was
     remapped) or can't say so (version 0) the table is read too. Older crackle-codec did not
-    mark the streams it remapped: of those `num_labels` knows better.
+    mark the streams it remapped: of those, and of tables with labels that no voxel has,
+    `num_labels` knows better.
 
     Parameters
     ----------
@@ -222,18 +224,14 @@ def load_num_labels(filelike: Any, ignore_crc_check: bool = False) -> int:
 
 def _check_count(head: CrackleHeader, count: int, pins: bool) -> None:
     """FormatError if the label section has no room for so many labels, or none is there."""
-
-    def width_of(n: int) -> int:
-        return next(w for w in (1, 2, 4, 8) if n < 1 << 8 * w)
-
     if not count and not pins:
         raise FormatError("there are voxels, and no labels", "labels")
     table = 8 + (count + pins) * head.stored_data_width
-    left = head.num_label_bytes - table - head.sz * width_of(head.sx * head.sy)
+    left = head.num_label_bytes - table - head.sz * byte_width(head.sx * head.sy)
     if pins:  # a byte of widths, and for each label at least its numbers of pins and singles
         fits = left >= 1 + 2 * count
     else:  # a key for each component, of which a slice has at least one
-        keys, rest = divmod(left, width_of(count)) if count < 1 << 64 else (0, 1)
+        keys, rest = divmod(left, byte_width(count)) if count < 1 << 64 else (0, 1)
         fits = keys >= head.sz and rest == 0
     if not fits:
         raise FormatError(f"it has no room for {count} labels", "labels")

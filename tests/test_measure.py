@@ -343,7 +343,7 @@ def test_damage_is_found():
 @pytest.mark.parametrize("coding", CODINGS)
 def test_in_many_ranges(coding, monkeypatch):
     """Threads take ranges of slices, also where a volume is too small to be worth it."""
-    monkeypatch.setattr("numcodecs_crackle._native._VOXELS_PER_THREAD", 1)
+    monkeypatch.setattr("numcodecs_crackle.ranges.VOXELS_PER_THREAD", 1)
     a, s = labels_and_stream("blobs", coding, (20, 17, 23))
     check_measures(a, s, parallel=3)
     assert ck.contacts(s, parallel=3) == ck.contacts(s, parallel=1) == contacts_of(a)
