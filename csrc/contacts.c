@@ -11,6 +11,16 @@ struct cached {
     uint64_t count;
 };
 
+/* The runs of a slice as merging them wants them: one behind the last. */
+struct run {
+    uint32_t start, value;
+};
+struct run_list {
+    struct crackle_buffer buffer;
+    struct run *runs;
+    uint32_t count;
+};
+
 /* Pairs of groups and their counts: a hash with open addressing. */
 struct pairs {
     struct cached *cache; /* 3 << CRACKLE_CACHE_LOG2 */
@@ -20,16 +30,7 @@ struct pairs {
     bool different; /* pairs of a group with itself don't count */
     bool ordered;   /* (a, b) is another pair than (b, a) */
     struct crackle_buffer lists[2]; /* struct cached: what is to be added */
-};
-
-/* The runs of a slice as merging them wants them: one behind the last. */
-struct run {
-    uint32_t start, value;
-};
-struct run_list {
-    struct crackle_buffer buffer;
-    struct run *runs;
-    uint32_t count;
+    struct run_list runs[2];
 };
 
 CRACKLE_INLINE bool is_empty(const struct crackle_pair *p)
@@ -72,14 +73,6 @@ static int pairs_make(struct pairs *pairs)
     pairs->cache = calloc((size_t)3 << CRACKLE_CACHE_LOG2,
                           sizeof *pairs->cache);
     return pairs->cache ? pairs_grow(pairs) : CRACKLE_NO_MEMORY;
-}
-
-static void pairs_free(struct pairs *pairs)
-{
-    free(pairs->lists[0].data);
-    free(pairs->lists[1].data);
-    free(pairs->cache);
-    free(pairs->table);
 }
 
 /* Move what an entry of the cache counted to the table. */
@@ -263,23 +256,33 @@ static int add_left(struct pairs *pairs, const struct crackle_layer *layer)
     return CRACKLE_OK;
 }
 
-/* Hand the pairs that count over as a list. */
-static int pairs_list(struct pairs *pairs, struct crackle_pair **list,
-                      size_t *count)
+/* Hand the pairs that count over as a list, if all went well, and free the
+ * rest. */
+static int pairs_end(struct pairs *pairs, int status,
+                     struct crackle_pair **list, size_t *count,
+                     struct crackle_error *error)
 {
-    size_t n = 0;
-    if (pairs_flush(pairs))
-        return CRACKLE_NO_MEMORY;
-    for (size_t i = 0; i < (size_t)1 << pairs->log2; i++) {
-        const struct crackle_pair *p = &pairs->table[i];
-        if (!is_empty(p) && p->a != CRACKLE_NO_GROUP &&
-            p->b != CRACKLE_NO_GROUP)
-            pairs->table[n++] = *p;
+    if (!status && pairs_flush(pairs))
+        status = CRACKLE_NOMEM(error);
+    if (!status) {
+        size_t n = 0;
+        for (size_t i = 0; i < (size_t)1 << pairs->log2; i++) {
+            const struct crackle_pair *p = &pairs->table[i];
+            if (!is_empty(p) && p->a != CRACKLE_NO_GROUP &&
+                p->b != CRACKLE_NO_GROUP)
+                pairs->table[n++] = *p;
+        }
+        *list = pairs->table;
+        *count = n;
+        pairs->table = NULL;
     }
-    *list = pairs->table;
-    *count = n;
-    pairs->table = NULL;
-    return CRACKLE_OK;
+    free(pairs->cache);
+    free(pairs->table);
+    for (int i = 0; i < 2; i++) {
+        free(pairs->lists[i].data);
+        free(pairs->runs[i].buffer.data);
+    }
+    return status;
 }
 
 int crackle_contacts(const struct crackle_stream *stream,
@@ -297,11 +300,11 @@ int crackle_contacts(const struct crackle_stream *stream,
     if (pairs_make(&pairs))
         status = CRACKLE_NOMEM(error);
     const uint32_t from = z0 ? z0 - 1 : 0;
-    struct run_list runs[2] = {{{0}, NULL, 0}, {{0}, NULL, 0}};
     crackle_moves_ahead(ws, from, z1, NULL);
     for (uint32_t z = from; z < z1 && !status; z++) {
         struct crackle_layer *layer = &ws->layers[0];
-        struct run_list *here = &runs[z & 1], *last = &runs[~z & 1];
+        struct run_list *here = &pairs.runs[z & 1];
+        const struct run_list *last = &pairs.runs[~z & 1];
         status = crackle_layer_read(stream, ws, z, group, layer, error);
         if (status)
             break;
@@ -313,12 +316,7 @@ int crackle_contacts(const struct crackle_stream *stream,
         if (status)
             CRACKLE_NOMEM(error);
     }
-    if (!status && pairs_list(&pairs, list, count))
-        status = CRACKLE_NOMEM(error);
-    free(runs[0].buffer.data);
-    free(runs[1].buffer.data);
-    pairs_free(&pairs);
-    return status;
+    return pairs_end(&pairs, status, list, count, error);
 }
 
 /* Whether two layers are run for run the same. */
@@ -360,7 +358,6 @@ int crackle_overlay(const struct crackle_stream *first,
     crackle_moves_ahead(second_ws, z0, z1, NULL);
     struct crackle_layer *a_layer = &first_ws->layers[0];
     struct crackle_layer *b_layer = &second_ws->layers[0];
-    struct run_list runs[2] = {{{0}, NULL, 0}, {{0}, NULL, 0}};
     for (uint32_t z = z0; z < z1 && !status; z++) {
         status = crackle_layer_read(first, first_ws, z, first_group, a_layer,
                                     error);
@@ -371,17 +368,13 @@ int crackle_overlay(const struct crackle_stream *first,
             break;
         if (different && layers_equal(a_layer, b_layer))
             continue;
-        if (runs_take(&runs[0], a_layer) || runs_take(&runs[1], b_layer) ||
-            add_overlaps(&pairs, &runs[0], &runs[1], NULL) ||
+        if (runs_take(&pairs.runs[0], a_layer) ||
+            runs_take(&pairs.runs[1], b_layer) ||
+            add_overlaps(&pairs, &pairs.runs[0], &pairs.runs[1], NULL) ||
             (different && pairs_flush(&pairs)))
             status = CRACKLE_NOMEM(error);
         if (different && pairs.used)
             break; /* one is enough */
     }
-    if (!status && pairs_list(&pairs, list, count))
-        status = CRACKLE_NOMEM(error);
-    free(runs[0].buffer.data);
-    free(runs[1].buffer.data);
-    pairs_free(&pairs);
-    return status;
+    return pairs_end(&pairs, status, list, count, error);
 }

@@ -295,6 +295,24 @@ _Static_assert(CRACKLE_LINKS + 8 < CRACKLE_BLOCK_PIXELS, "the links fit");
 int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
                           uint32_t sy, struct crackle_error *error);
 
+/* Join the trees of two entries of a union-find: the smaller root wins, so
+ * that roots come first of their components. */
+CRACKLE_INLINE void crackle_unite(uint32_t *parent, uint32_t a, uint32_t b)
+{
+    while (parent[a] != a) {
+        parent[a] = parent[parent[a]];
+        a = parent[a];
+    }
+    while (parent[b] != b) {
+        parent[b] = parent[parent[b]];
+        b = parent[b];
+    }
+    if (a < b)
+        parent[b] = a;
+    else
+        parent[a] = b;
+}
+
 /* The component of a pixel, x + sx * y. */
 CRACKLE_INLINE uint32_t crackle_component_at(const struct crackle_slice *slice,
                                              uint32_t pixel)

@@ -1,24 +1,6 @@
 /* From crack bitmaps to runs, components and their checksum. Part of
  * kernels.h. */
 
-/* Join the components of two runs: the smaller root wins, so that roots are
- * their components' first runs in raster order. */
-CRACKLE_HELPER void K(unite)(uint32_t *parent, uint32_t a, uint32_t b)
-{
-    while (parent[a] != a) {
-        parent[a] = parent[parent[a]];
-        a = parent[a];
-    }
-    while (parent[b] != b) {
-        parent[b] = parent[parent[b]];
-        b = parent[b];
-    }
-    if (a < b)
-        parent[b] = a;
-    else
-        parent[a] = b;
-}
-
 /* A run and the one above it that it is connected with. */
 struct K(link) {
     uint32_t run, above;
@@ -113,7 +95,7 @@ CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
         }
         for (const struct K(link) *l = links; l < join; l++)
             if (parent[l->run] != parent[l->above])
-                K(unite)(parent, l->run, l->above);
+                crackle_unite(parent, l->run, l->above);
         end = links;
     }
 

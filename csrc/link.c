@@ -2,24 +2,6 @@
  * runs that touch. */
 #include "fold.h"
 
-/* Two ids' trees become one; the smaller root wins, so that roots are their
- * components' first in the stream. */
-CRACKLE_INLINE void unite(uint32_t *parent, uint32_t a, uint32_t b)
-{
-    while (parent[a] != a) {
-        parent[a] = parent[parent[a]];
-        a = parent[a];
-    }
-    while (parent[b] != b) {
-        parent[b] = parent[parent[b]];
-        b = parent[b];
-    }
-    if (a < b)
-        parent[b] = a;
-    else
-        parent[a] = b;
-}
-
 struct linking {
     uint32_t *parent;
     const struct crackle_layer *upper, *lower;
@@ -34,7 +16,7 @@ CRACKLE_INLINE void link_runs(const struct linking *l, uint32_t a, uint32_t b)
     const uint32_t i = l->upper_base + l->upper->component[a];
     const uint32_t j = l->lower_base + l->lower->component[b];
     if (l->parent[i] != l->parent[j])
-        unite(l->parent, i, j);
+        crackle_unite(l->parent, i, j);
 }
 
 CRACKLE_INLINE int link_overlap(void *state, const struct crackle_overlap *o)
