@@ -64,9 +64,26 @@ class CrackleArray:
         self.shape: tuple[int, ...] = self.header().shape
         self._truth: Callable[[], bool] | None = None
         self._meta: Any = None  # a table of measures that matches, from beside the file
+        self._open: Any = None  # the binary that was opened last, and the stream
 
     def _new(self, binary: Any) -> CrackleArray:
         return CrackleArray(binary, self.parallel)
+
+    def opened(self) -> Any:
+        """The opened stream, and its header; kept, so that it is verified once.
+
+        Not where the bytes may change behind its back.
+        """
+        if self._open is None or self._open[0] is not self.binary:
+            found = stream.opened(self.binary)
+            if not memoryview(self.binary).readonly:
+                return found
+            self._open = self.binary, found
+        return self._open[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__ | {"binary": bytes(self.binary)}
+        return state | {"_open": None, "_meta": None, "_truth": None}
 
     def __repr__(self) -> str:
         return f"CrackleArray(shape={self.shape}, dtype={self.dtype}, bytes={len(self.binary)})"
@@ -79,7 +96,7 @@ class CrackleArray:
 
     def header(self, ignore_crc_check: bool = False) -> CrackleHeader:
         """The header of the stream. Raises `FormatError`."""
-        return stream.header(self.binary, ignore_crc_check)
+        return stream.header(self, ignore_crc_check)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -111,43 +128,43 @@ class CrackleArray:
     def labels(self, z: int | slice | None = None) -> npt.NDArray[Any]:
         """The labels, sorted; of slice ``z``, or of a range of slices."""
         if z is None:
-            return stream.labels(self.binary)
+            return stream.labels(self)
         picked = range(self.shape[2])[_as_slice(z)]
         if not isinstance(z, slice) and not len(picked):
             raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
         if not len(picked):
             return np.zeros(0, self.dtype)
         if picked.step == 1:
-            return stream.labels_for_z_range(self.binary, picked.start, picked.stop)
-        each_z = [stream.labels_for_z_range(self.binary, i, i + 1) for i in picked]
+            return stream.labels_for_z_range(self, picked.start, picked.stop)
+        each_z = [stream.labels_for_z_range(self, i, i + 1) for i in picked]
         return np.unique(np.concatenate(each_z))
 
     def num_labels(self) -> int:
         """The number of labels."""
-        return stream.num_labels(self.binary)
+        return stream.num_labels(self)
 
     def __contains__(self, label: Any) -> bool:
         """Whether a label is there, by the table of labels."""
-        return stream.contains(self.binary, label)
+        return stream.contains(self, label)
 
     def contains_range(self, low: int, high: int) -> npt.NDArray[Any]:
         """The labels from ``low`` up to, but not including, ``high``, sorted."""
-        return stream.contains_range(self.binary, low, high)
+        return stream.contains_range(self, low, high)
 
     def min(self) -> int:
         """The smallest label."""
-        return stream.min(self.binary)
+        return stream.min(self)
 
     def max(self) -> int:
         """The largest label."""
-        return stream.max(self.binary)
+        return stream.max(self)
 
     def any(
         self, axis: Any = None, out: Any = None, keepdims: bool = False, *, where: Any = True
     ) -> Any:
         """Whether a voxel is not 0: see numpy.any."""
         if axis is None and out is None and not keepdims and where is True:
-            return np.bool_(stream.labels(self.binary).any())
+            return np.bool_(stream.labels(self).any())
         return np.any(self.numpy(), axis=axis, out=out, keepdims=keepdims, where=where)
 
     def all(
@@ -155,7 +172,7 @@ class CrackleArray:
     ) -> Any:
         """Whether no voxel is 0: see numpy.all."""
         if axis is None and out is None and not keepdims and where is True:
-            return np.bool_(stream.labels(self.binary).all())
+            return np.bool_(stream.labels(self).all())
         return np.all(self.numpy(), axis=axis, out=out, keepdims=keepdims, where=where)
 
     # ---- decoding ----
@@ -164,9 +181,7 @@ class CrackleArray:
         self, label: int | None = None, crop: bool = False, **kwargs: Any
     ) -> npt.NDArray[Any]:
         """See `numcodecs_crackle.decompress`."""
-        array = stream.decompress(
-            self.binary, label=label, crop=crop, parallel=self.parallel, **kwargs
-        )
+        array = stream.decompress(self, label=label, crop=crop, parallel=self.parallel, **kwargs)
         return self._with_channels(array)
 
     def numpy(self, *args: Any, **kwargs: Any) -> npt.NDArray[Any]:
@@ -227,15 +242,13 @@ class CrackleArray:
         picked = range(sz)[_as_slice(z)]
         low, high = (min(picked), max(picked) + 1) if len(picked) else (0, 0)
         if len(picked) == high - low:
-            block = stream.decompress_range(self.binary, low, high, self.parallel)
+            block = stream.decompress_range(self, low, high, self.parallel)
             return block if picked.step > 0 else block[:, :, ::-1]
         head = self.header()
         order: Literal["F", "C"] = "F" if head.fortran_order else "C"
         result = np.empty((head.sx, head.sy, len(picked)), head.dtype, order=order)
         for i, one in enumerate(picked):
-            result[:, :, i : i + 1] = stream.decompress_range(
-                self.binary, one, one + 1, self.parallel
-            )
+            result[:, :, i : i + 1] = stream.decompress_range(self, one, one + 1, self.parallel)
         return result
 
     def _scattered(self, arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -247,7 +260,7 @@ class CrackleArray:
                 bad = i[(i < -size) | (i >= size)][0]
                 raise IndexError(f"index {bad} is out of bounds for axis {axis} with size {size}")
             wrapped.append(np.where(i < 0, i + size, i).reshape(-1))
-        values = measure.scattered_points(self.binary, np.stack(wrapped, axis=1), self.parallel)
+        values = measure.scattered_points(self, np.stack(wrapped, axis=1), self.parallel)
         return values.reshape(points[0].shape)
 
     def __setitem__(self, index: Any, data: Any) -> None:
@@ -274,7 +287,7 @@ class CrackleArray:
                 order: Literal["F", "C"] = "F" if head.fortran_order else "C"
                 block = np.empty((head.sx, head.sy, high - low), head.dtype, order=order)
             else:
-                block = stream.decompress_range(self.binary, low, high, self.parallel)
+                block = stream.decompress_range(self, low, high, self.parallel)
             if isinstance(z, slice):
                 stop = picked.stop - low
                 inner: Any = slice(picked.start - low, stop if stop >= 0 else None, picked.step)
@@ -287,7 +300,7 @@ class CrackleArray:
             self.parallel,
             allow_pins=int(head.label_format != LabelFormat.FLAT),
         )
-        before, _, after = stack.zcut(self.binary, [0, low, high, sz], self.parallel)
+        before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
         self.binary = stack.zstack([before, coded, after], head.markov_model_order, self.parallel)
         self._meta = None
 
@@ -297,7 +310,7 @@ class CrackleArray:
         """See `measure.totals`; from the table beside the file if there is one."""
         if self._meta is not None:
             return measure.from_parquet(self._meta, label)
-        return measure.totals(self.binary, label, parallel=self.parallel, **wanted)
+        return measure.totals(self, label, parallel=self.parallel, **wanted)
 
     def use_measures(self, table: Any) -> None:
         """Answer from a table of `to_parquet`, of this stream; None to measure again."""
@@ -327,49 +340,47 @@ class CrackleArray:
         z_end: int = -1,
     ) -> Any:
         """Surface voxels by label, or of one: see `numcodecs_crackle.point_cloud`."""
-        return measure.point_cloud(
-            self.binary, label, self.parallel, z_start, z_end, skip_background
-        )
+        return measure.point_cloud(self, label, self.parallel, z_start, z_end, skip_background)
 
     def contacts(
         self, anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
     ) -> dict[tuple[int, int], float]:
         """Areas by pair of labels: see `numcodecs_crackle.contacts`."""
-        return measure.contacts(self.binary, anisotropy, self.parallel)
+        return measure.contacts(self, anisotropy, self.parallel)
 
     def voxel_connectivity_graph(self, connectivity: int = 4) -> npt.NDArray[np.uint8]:
         """Bits of neighbours: see `numcodecs_crackle.voxel_connectivity_graph`."""
-        return measure.voxel_connectivity_graph(self.binary, connectivity, self.parallel)
+        return measure.voxel_connectivity_graph(self, connectivity, self.parallel)
 
     def edge_labels(self) -> set[int]:
         """The labels at the border of the volume."""
-        return measure.edge_labels(self.binary, self.parallel)
+        return measure.edge_labels(self, self.parallel)
 
     def select_enclosed_points(self, label: int, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether points (n, 3) of x, y, z lie in a label."""
-        return measure.select_enclosed_points(self.binary, label, points, self.parallel)
+        return measure.select_enclosed_points(self, label, points, self.parallel)
 
     def signed_distance_to_boundary(
         self, label: int, points: npt.ArrayLike, progress: bool = False
     ) -> npt.NDArray[np.float32]:
         """See `numcodecs_crackle.signed_distance_to_boundary`."""
         return measure.signed_distance_to_boundary(
-            self.binary, label, points, parallel=self.parallel, progress=progress
+            self, label, points, parallel=self.parallel, progress=progress
         )
 
     def each(
         self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
     ) -> Any:
         """Iterate over labels and where they are: see `numcodecs_crackle.each`."""
-        return each(self.binary, self.parallel, crop, labels, multi)
+        return each(self, self.parallel, crop, labels, multi)
 
     def array_equal(self, other: Any) -> bool:
         """Whether another stream has the same shape and labels."""
-        return measure.array_equal(self.binary, other, self.parallel)
+        return measure.array_equal(self, other, self.parallel)
 
     def to_parquet(self) -> Any:
         """Counts, boxes and centroids as a pyarrow table."""
-        return measure.to_parquet(self.binary, self.parallel)
+        return measure.to_parquet(self, self.parallel)
 
     def cache_meta(self, filelike: Any) -> Any:
         """Write the table of `to_parquet` to a file, and return it."""
@@ -393,27 +404,27 @@ class CrackleArray:
 
     def asfortranarray(self) -> CrackleArray:
         """The array in Fortran order."""
-        return self._new(edit.asfortranarray(self.binary))
+        return self._new(edit.asfortranarray(self))
 
     def ascontiguousarray(self) -> CrackleArray:
         """The array in C order."""
-        return self._new(edit.ascontiguousarray(self.binary))
+        return self._new(edit.ascontiguousarray(self))
 
     def remap(
         self, mapping: Mapping[int, int], preserve_missing_labels: bool = False
     ) -> CrackleArray:
         """Labels changed by a mapping: see `numcodecs_crackle.remap`."""
         return self._new(
-            edit.remap(self.binary, mapping, preserve_missing_labels, parallel=self.parallel)
+            bytes(edit.remap(self, mapping, preserve_missing_labels, parallel=self.parallel))
         )
 
     def refit(self) -> CrackleArray:
         """The narrowest dtype that holds the labels."""
-        return self._new(edit.refit(self.binary))
+        return self._new(edit.refit(self))
 
     def renumber(self, start: int = 0) -> tuple[CrackleArray, dict[int, int]]:
         """Labels numbered from ``start`` on, and the mapping of old to new."""
-        binary, mapping = edit.renumber(self.binary, start, self.parallel)
+        binary, mapping = edit.renumber(self, start, self.parallel)
         return self._new(binary), mapping
 
     def astype(
@@ -423,40 +434,40 @@ class CrackleArray:
         casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "unsafe",
     ) -> CrackleArray:
         """Another dtype: see `numcodecs_crackle.astype`."""
-        return self._new(edit.astype(self.binary, dtype, order, casting))
+        return self._new(edit.astype(self, dtype, order, casting))
 
     def condense(self) -> CrackleArray:
         """A sorted table of labels, each once, without unused ones."""
-        return self._new(edit.condense_unique(self.binary))
+        return self._new(edit.condense_unique(self))
 
     def recompress(self) -> CrackleArray:
         """Without borders between equal labels, which an edit left."""
-        return self._new(edit.recompress(self.binary, self.parallel))
+        return self._new(edit.recompress(self, self.parallel))
 
     def mask(self, labels: Iterable[int], value: int = 0, in_place: bool = False) -> CrackleArray:
         """Labels given one value: see `numcodecs_crackle.mask`."""
-        return self._new(edit.mask(self.binary, labels, value, in_place, self.parallel))
+        return self._new(edit.mask(self, labels, value, in_place, self.parallel))
 
     def mask_except(
         self, labels: Iterable[int], value: int = 0, in_place: bool = False
     ) -> CrackleArray:
         """All labels but some given one value."""
-        return self._new(edit.mask_except(self.binary, labels, value, in_place, self.parallel))
+        return self._new(edit.mask_except(self, labels, value, in_place, self.parallel))
 
     def apply_binary_mask(self, other: Any) -> CrackleArray:
         """0 where another array of this shape is 0."""
-        return self._new(blockwise.apply_binary_mask(self.binary, other, self.parallel))
+        return self._new(blockwise.apply_binary_mask(self, other, self.parallel))
 
     def mode_pooling_2x2x1(self, sparse: bool = False) -> CrackleArray:
         """Half the width and height: see `numcodecs_crackle.mode_pooling_2x2x1`."""
-        return self._new(mode_pooling_2x2x1(self.binary, sparse, self.parallel))
+        return self._new(mode_pooling_2x2x1(self, sparse, self.parallel))
 
     def zrange(self, z_start: int, z_end: int) -> CrackleArray:
         """The slices [z_start, z_end), negative ones counted from the end. ValueError if none."""
         start, stop, _ = slice(z_start, z_end).indices(self.shape[2])
         if start >= stop:
             raise ValueError("zero z-depth")
-        return self._new(stack.zcut(self.binary, [start, stop], self.parallel)[0])
+        return self._new(stack.zcut(self, [start, stop], self.parallel)[0])
 
     def connected_components(
         self,
@@ -468,7 +479,7 @@ class CrackleArray:
     ) -> Any:
         """The components as a CrackleArray; with ``return_mapping`` and the mapping."""
         out = connected_components(
-            self.binary, connectivity, binary_image, memory_target, progress, return_mapping,
+            self, connectivity, binary_image, memory_target, progress, return_mapping,
             self.parallel,
         )  # fmt: skip
         return (self._new(out[0]), out[1]) if return_mapping else self._new(out)
@@ -486,11 +497,9 @@ class CrackleArray:
         ufunc = blockwise.OPERATORS[symbol]
         if isinstance(other, (int, np.integer)):
             function = (lambda table, number: ufunc(number, table)) if swapped else ufunc
-            return self._new(edit.apply_scalar(self.binary, function, int(other), self.parallel))
+            return self._new(edit.apply_scalar(self, function, int(other), self.parallel))
         if isinstance(other, CrackleArray):
-            return self._new(
-                blockwise.binary_operator(self.binary, other.binary, symbol, self.parallel)
-            )
+            return self._new(blockwise.binary_operator(self, other, symbol, self.parallel))
         return NotImplemented
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -540,10 +549,10 @@ class CrackleArray:
         return self
 
     def __neg__(self) -> CrackleArray:
-        return self._new(edit.apply_scalar(self.binary, lambda t, _: np.negative(t), 0))
+        return self._new(edit.apply_scalar(self, lambda t, _: np.negative(t), 0))
 
     def __invert__(self) -> CrackleArray:
-        return self._new(edit.apply_scalar(self.binary, lambda t, _: np.invert(t), 0))
+        return self._new(edit.apply_scalar(self, lambda t, _: np.invert(t), 0))
 
 
 def compressa(labels: Any, *args: Any, **kwargs: Any) -> CrackleArray:

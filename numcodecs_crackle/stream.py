@@ -23,6 +23,9 @@ MAX_MARKOV_ORDER = 15
 
 def opened(binary: Any) -> tuple[_native.Stream, CrackleHeader]:
     """Open a stream: bytes, or what has them as its ``binary``. Raises `FormatError`."""
+    if hasattr(binary, "opened"):  # a CrackleArray may have it open
+        found: tuple[_native.Stream, CrackleHeader] = binary.opened()
+        return found
     stream = _native.Stream(getattr(binary, "binary", binary))
     return stream, CrackleHeader._from_native(stream.header)
 
@@ -288,8 +291,16 @@ def max(binary: Any) -> int:
 
 def contains(binary: Any, label: int) -> bool:
     """Whether the stream has a label, by its table."""
-    table = labels(binary)
-    return fits(label, table.dtype) and bool(np.isin(int(label), table))
+    stream, head = opened(binary)
+    if not fits(label, head.dtype):
+        return False
+    if head.is_remapped:  # the table may have labels that no voxel has
+        return bool((labels(binary) == int(label)).any())
+    return any(
+        bool((part.astype(head.dtype, copy=False) == int(label)).any())
+        for part in stream.unique()
+        if part is not None
+    )
 
 
 def contains_range(binary: Any, low: int, high: int) -> npt.NDArray[Any]:

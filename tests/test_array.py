@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import crackle
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import stream
+from numcodecs_crackle import _native, stream
 
 OPERATORS = ("+", "-", "*", "//", "%", "&", "|", "^", "==", "!=", "<", "<=", ">", ">=")
 
@@ -389,3 +392,39 @@ def test_numpy_arrays_and_functions():
     np.testing.assert_array_equal(np.int64(5) < array, a > 5)
     with pytest.raises(TypeError):
         np.add(a, a, out=array)
+
+
+def test_pickles_and_copies(tmp_path):
+    a = np.asfortranarray(volume("bricks", np.random.default_rng(0), (12, 10, 8)).astype("u2"))
+    array = ck.CrackleArray(ck.compress(a), parallel=1)
+    array.save(tmp_path / "x.ckl")
+    assert array.num_labels() == len(np.unique(a))  # it is open
+    mapped = ck.aload(tmp_path / "x.ckl", allow_mmap=True)
+    for one in (array, array[..., None], array == array, mapped):
+        again = pickle.loads(pickle.dumps(one))
+        assert (again.shape, again.parallel, again.binary[:]) == (
+            one.shape, one.parallel, one.binary[:],
+        )  # fmt: skip
+        assert copy.deepcopy(one).num_labels() == copy.copy(one).num_labels() == one.num_labels()
+
+
+def test_verified_once_but_for_what_may_change(monkeypatch):
+    a = np.asfortranarray(volume("bricks", np.random.default_rng(0), (12, 10, 8)).astype("u2"))
+    opens = []
+    original = _native.Stream.__init__
+    monkeypatch.setattr(
+        _native.Stream, "__init__", lambda *args, **kw: (opens.append(1), original(*args, **kw))[1]
+    )
+    array = ck.CrackleArray(ck.compress(a))
+    for _ in range(3):
+        assert array.voxel_counts(int(a[0, 0, 0])) and array.max() in array
+        np.testing.assert_array_equal(array[:, :, 3], a[:, :, 3])
+    assert len(opens) == 1
+    array[0, 0, 0] = 9
+    assert 9 in array
+    editable = ck.CrackleArray(bytearray(ck.compress(a)))
+    label = int(a[0, 0, 0])
+    assert label in editable
+    ck.remap(editable, {label: 200}, preserve_missing_labels=True, in_place=True)
+    assert label not in editable
+    assert 200 in editable
