@@ -41,6 +41,21 @@ def encode_flat(
     return _native.encode(flat, fold(shape), False, True, markov_order)
 
 
+def check_head(
+    head: CrackleHeader, shape: Sequence[int] | None, dtype: np.dtype[Any] | None
+) -> None:
+    """`FormatError` if a stream is not that of a chunk of this shape and dtype."""
+    if shape is not None and head.shape != fold(shape) and 0 not in shape:
+        raise FormatError(
+            f"the volume is {head.sx} x {head.sy} x {head.sz}, and the chunk {tuple(shape)}",
+            "header",
+        )
+    if dtype is not None and head.dtype != dtype:
+        raise FormatError(f"the labels are {head.dtype}, and the chunk is {dtype}", "header")
+    if shape is not None and head.voxels() != math.prod(shape):
+        raise FormatError("the volume has another number of voxels than the chunk", "header")
+
+
 def decode_flat(
     data: Any,
     shape: Sequence[int] | None = None,
@@ -54,15 +69,7 @@ def decode_flat(
     """
     stream = _native.Stream(data)
     head = CrackleHeader._from_native(stream.header)
-    if shape is not None and head.shape != fold(shape) and 0 not in shape:
-        raise FormatError(
-            f"the volume is {head.sx} x {head.sy} x {head.sz}, and the chunk {tuple(shape)}",
-            "header",
-        )
-    if dtype is not None and head.dtype != dtype:
-        raise FormatError(f"the labels are {head.dtype}, and the chunk is {dtype}", "header")
-    if shape is not None and head.voxels() != math.prod(shape):
-        raise FormatError("the volume has another number of voxels than the chunk", "header")
+    check_head(head, shape, dtype)
     if out is None:
         out = np.empty(head.voxels(), head.dtype)
     elif out.nbytes != head.nbytes:
@@ -70,6 +77,37 @@ def decode_flat(
     if out.size:
         stream.decode(out.view(head.dtype), 0, head.sz, False)
     return out
+
+
+def slices_in(selection: Any, shape: Sequence[int]) -> npt.NDArray[np.intp] | None:
+    """The slices that a selection of a C-order chunk touches, ascending; None for all.
+
+    ``selection`` has an entry for each axis: an integer, a slice, or an array of integers or
+    of bools for this axis.
+    """
+    if not isinstance(selection, tuple) or len(selection) != len(shape) or 0 in shape:
+        return None
+    slow = [i for i, n in enumerate(shape) if n != 1][:-2]
+    held = []
+    for i in slow:
+        entry = selection[i]
+        if isinstance(entry, slice):
+            held.append(np.arange(shape[i])[entry])
+            continue
+        entry = np.asarray(entry)
+        if entry.dtype.kind == "b":
+            if entry.shape != (shape[i],):
+                return None
+            entry = np.flatnonzero(entry)
+        if entry.dtype.kind not in "iu":
+            return None
+        held.append(np.unique(entry))
+    if not held or any(len(h) == 0 for h in held):
+        return None
+    z = held[0]
+    for i, h in zip(slow[1:], held[1:], strict=True):
+        z = (z[:, None] * shape[i] + h).reshape(-1)
+    return None if len(z) == math.prod(shape[i] for i in slow) else z.astype(np.intp)
 
 
 def chunk_labels(array: Any) -> Iterator[tuple[tuple[int, ...], npt.NDArray[Any]]]:

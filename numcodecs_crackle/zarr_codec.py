@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-from zarr.abc.codec import ArrayBytesCodec
+import numpy.typing as npt
+from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest
 
-from numcodecs_crackle import chunks
+from numcodecs_crackle import chunks, partial
 from numcodecs_crackle.stream import check_dtype, check_markov_order
 
 __all__ = ["CrackleCodec"]
 
 
 @dataclass(frozen=True)
-class CrackleCodec(ArrayBytesCodec):  # type: ignore[misc, type-arg]
+class CrackleCodec(ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodec):  # type: ignore[misc, type-arg]
     """Labels as a bare Crackle stream: the ``serializer`` of a Zarr 3 array.
 
-    Pass ``compressors=None`` beside it, or Zarr adds Zstd.
+    Pass ``compressors=None`` beside it, or Zarr adds Zstd. Without, a read of some slices (of
+    all axes but the last two) fetches the label section and the borders of these alone.
 
     Parameters
     ----------
@@ -72,19 +77,92 @@ class CrackleCodec(ArrayBytesCodec):  # type: ignore[misc, type-arg]
         return chunk_spec.prototype.buffer.from_bytes(data)
 
     def _decode_sync(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        data = chunk_bytes.as_numpy_array()
-        flat = chunks.decode_flat(data, chunk_spec.shape, _stream_dtype(chunk_spec))
-        native = chunk_spec.dtype.to_native_dtype()
-        if native.kind == "b":
-            flat = flat.view(np.bool_)
-        array = flat.astype(native, copy=False).reshape(chunk_spec.shape)
+        array = self._decoded(chunk_bytes.as_numpy_array(), chunk_spec)
         return chunk_spec.prototype.nd_buffer.from_numpy_array(array)
+
+    def _decoded(self, data: Any, chunk_spec: Any) -> npt.NDArray[Any]:
+        flat = chunks.decode_flat(data, chunk_spec.shape, _stream_dtype(chunk_spec))
+        return _native_array(flat.reshape(chunk_spec.shape), chunk_spec)
+
+    def _selected(
+        self, selection: Any, chunk_spec: Any
+    ) -> Generator[list[partial.Range], list[Any], Any]:
+        """A plan for part of a chunk: what numpy's indexing of the array gives."""
+        zs = chunks.slices_in(selection, chunk_spec.shape)
+        if zs is None:
+            (data,) = yield [(0, None)]
+            if data is None:
+                return None
+            picked = self._decoded(data, chunk_spec)[selection]
+            return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(picked))
+        dtype = _stream_dtype(chunk_spec)
+        found = yield from partial.slices_of(
+            zs, lambda head: chunks.check_head(head, chunk_spec.shape, dtype)
+        )
+        if found is None:
+            return None
+        # Memory that is never touched is not taken: the slices go to their places.
+        flat = np.empty(math.prod(chunk_spec.shape), dtype)
+        partial.decode_slices(found, zs, flat)
+        picked = _native_array(np.array(flat.reshape(chunk_spec.shape)[selection]), chunk_spec)
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(picked)
+
+    async def _decode_partial_single(
+        self, byte_getter: Any, selection: Any, chunk_spec: Any
+    ) -> Any:
+        plan = self._selected(selection, chunk_spec)
+        wanted, result = _step(plan, None)
+        while wanted is not None:
+            found = await asyncio.gather(
+                *(byte_getter.get(chunk_spec.prototype, _request(r)) for r in wanted)
+            )
+            wanted, result = await asyncio.to_thread(_step, plan, _arrays(found))
+        return result
+
+    def _decode_partial_sync(self, byte_getter: Any, selection: Any, chunk_spec: Any) -> Any:
+        plan = self._selected(selection, chunk_spec)
+        wanted, result = _step(plan, None)
+        while wanted is not None:
+            found = [
+                byte_getter.get_sync(prototype=chunk_spec.prototype, byte_range=_request(r))
+                for r in wanted
+            ]
+            wanted, result = _step(plan, _arrays(found))
+        return result
 
     async def _encode_single(self, chunk_array: Any, chunk_spec: Any) -> Any:
         return await asyncio.to_thread(self._encode_sync, chunk_array, chunk_spec)
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         return await asyncio.to_thread(self._decode_sync, chunk_bytes, chunk_spec)
+
+
+def _request(wanted: partial.Range) -> Any:
+    start, stop = wanted
+    if stop is not None:
+        return RangeByteRequest(start, stop)
+    return OffsetByteRequest(start) if start else None
+
+
+def _arrays(buffers: Any) -> list[Any]:
+    return [None if buffer is None else buffer.as_numpy_array() for buffer in buffers]
+
+
+def _native_array(array: npt.NDArray[Any], chunk_spec: Any) -> npt.NDArray[Any]:
+    """Labels as the array's dtype has them: bool, or of another byte order."""
+    native = chunk_spec.dtype.to_native_dtype()
+    result: npt.NDArray[Any] = (
+        array.view(np.bool_) if native.kind == "b" else array.astype(native, copy=False)
+    )
+    return result
+
+
+def _step(plan: partial.Plan, found: Any) -> tuple[list[partial.Range] | None, Any]:
+    """Send a plan what it wanted: what it wants next, or None and its result."""
+    try:
+        return plan.send(found), None
+    except StopIteration as end:
+        return None, end.value
 
 
 def _stream_dtype(chunk_spec: Any) -> np.dtype[Any]:
