@@ -25,7 +25,7 @@ FIRST_BYTES = 4096
 # Bytes between two wanted ranges that are read along rather than asked around.
 _GAP = 1024
 
-Range = tuple[int, int | None]  # [start, stop), or all from start on
+Range = tuple[int, int | None]  # [start, stop); (0, None) is all there is
 Plan = Generator[list[Range], list[Any], Any]
 
 

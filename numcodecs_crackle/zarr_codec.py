@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest
+from zarr.abc.store import RangeByteRequest
 
 from numcodecs_crackle import chunks, partial
 from numcodecs_crackle.stream import check_dtype, check_markov_order
@@ -139,9 +139,7 @@ class CrackleCodec(ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodec):  # type:
 
 def _request(wanted: partial.Range) -> Any:
     start, stop = wanted
-    if stop is not None:
-        return RangeByteRequest(start, stop)
-    return OffsetByteRequest(start) if start else None
+    return None if stop is None else RangeByteRequest(start, stop)
 
 
 def _arrays(buffers: Any) -> list[Any]:
