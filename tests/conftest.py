@@ -8,11 +8,16 @@ from dataclasses import replace
 import crackle
 import numpy as np
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import _native, files
 from numcodecs_crackle.sections import Sections
+
+# The same volumes in every run; HYPOTHESIS_PROFILE=default looks for others.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 LEVELS = range(_native.cpu_level() + 1)
 
