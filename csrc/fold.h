@@ -29,9 +29,10 @@ int crackle_fold_prepare(const struct crackle_stream *stream,
                          struct crackle_workspace *ws, uint32_t z0,
                          uint32_t z1, struct crackle_error *error);
 
-/* Take out of the bitmaps 'left' and 'above' of a layer's slice the borders
- * between equal values. */
-void crackle_drop_borders(const struct crackle_layer *layer, uint64_t *left,
+/* Take out of the bitmaps 'left' and 'above' of the slice that was just read
+ * to 'layer' the borders between equal values. */
+void crackle_drop_borders(struct crackle_workspace *ws,
+                          const struct crackle_layer *layer, uint64_t *left,
                           uint64_t *above);
 
 /* A stretch of pixels [begin, end) of one run of each of two layers. */

@@ -458,6 +458,8 @@ struct crackle_kernels {
     bool (*cracks_to_bits)(struct crackle_workspace *ws);
     /* Find runs and components from the bitmaps. */
     void (*find_runs)(struct crackle_workspace *ws);
+    /* Whether a border of the slice lies between runs of equal 'value'. */
+    bool (*false_border)(struct crackle_workspace *ws, const uint32_t *value);
     /* The crc32c of the slice's component ids as uint32 little-endian; sets
      * run_start. */
     uint32_t (*crc)(struct crackle_workspace *ws);

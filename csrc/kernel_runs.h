@@ -8,9 +8,10 @@ struct K(link) {
 
 /* List the links of row y: one for each pixel without a crack above where
  * such a stretch, or one of the two runs, begins. Most runs have just one.
- * There is room for 4 more. */
+ * There is room for 4 more. With 'cracks', a constant, the pairs that have
+ * one between them instead. */
 CRACKLE_HELPER struct K(link) *
-K(list_links)(const struct crackle_slice *slice, uint32_t y,
+K(list_links)(const struct crackle_slice *slice, uint32_t y, bool cracks,
               struct K(link) *links)
 {
     const uint32_t words = slice->words;
@@ -23,7 +24,7 @@ K(list_links)(const struct crackle_slice *slice, uint32_t y,
     for (uint32_t w = 0; w < words; w++) {
         const uint64_t m = left[w], m_up = up[w];
         const uint32_t r = run[w], r_up = run_up[w];
-        uint64_t open = ~above[w];
+        uint64_t open = cracks ? above[w] : ~above[w];
         if (w + 1 == words)
             open &= last;
         uint64_t e = open & (m | m_up | first | ~(open << 1 | carry));
@@ -78,7 +79,7 @@ CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
         parent[r] = r;
 
     for (uint32_t y = 1; y < sy; y++) {
-        end = K(list_links)(slice, y, end);
+        end = K(list_links)(slice, y, false, end);
         if (end - links < CRACKLE_LINKS && y + 1 < sy)
             continue;
         struct K(link) *join = links; /* the list of further links */
@@ -109,6 +110,31 @@ CRACKLE_KERNEL void K(find_runs)(struct crackle_workspace *ws)
     }
     slice->num_runs = runs;
     slice->num_components = components;
+}
+
+/* Whether there is a border between two runs of equal value: beside each other
+ * or one above the other. */
+CRACKLE_KERNEL bool K(false_border)(struct crackle_workspace *ws,
+                                    const uint32_t *value)
+{
+    const struct crackle_slice *slice = &ws->slice;
+    const uint32_t *word_run = slice->word_run;
+    struct K(link) *links = ws->row.data, *end = links;
+    /* All neighbours in the list of runs, but for those in other rows. */
+    uint32_t equal = 0, same = 0;
+    for (uint32_t r = 1; r < slice->num_runs; r++)
+        equal += value[r] == value[r - 1];
+    for (uint32_t y = 1; y < slice->sy; y++) {
+        const uint32_t first = word_run[(size_t)y * slice->words];
+        equal -= value[first] == value[first - 1];
+        end = K(list_links)(slice, y, true, end);
+        if (end - links < CRACKLE_LINKS && y + 1 < slice->sy)
+            continue;
+        for (const struct K(link) *l = links; l < end; l++)
+            same |= value[l->run] == value[l->above];
+        end = links;
+    }
+    return (equal | same) != 0;
 }
 
 /* A carry-less product of two 32-bit words as the low half of a vector, and

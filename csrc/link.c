@@ -45,20 +45,22 @@ static void link_rows(const struct linking *l, uint32_t y, uint32_t v,
     }
 }
 
-/* Within a slice: components that an edit gave the same label, and those
- * that touch at a corner. */
-static void link_within(const struct linking *l, const uint64_t *above,
+/* Within the slice that was just read: components that an edit gave the same
+ * label, and those that touch at a corner. */
+static void link_within(const struct linking *l, struct crackle_workspace *ws,
                         bool corners)
 {
     const struct crackle_layer *layer = l->upper;
-    for (uint32_t y = 0; y < layer->sy; y++)
+    const bool edited = crackle_kernels()->false_border(ws, layer->value);
+    for (uint32_t y = 0; edited && y < layer->sy; y++)
         for (uint32_t r = layer->row_run[y] + 1; r < layer->row_run[y + 1];
              r++)
             link_runs(l, r - 1, r);
-    for (uint32_t y = 1; corners && y < layer->sy; y++)
-        link_rows(l, y - 1, y, 1);
-    if (!corners)
-        crackle_row_overlaps(layer, above, link_overlap, (void *)l);
+    if (corners)
+        for (uint32_t y = 1; y < layer->sy; y++)
+            link_rows(l, y - 1, y, 1);
+    else if (edited)
+        crackle_row_overlaps(layer, ws->slice.above, link_overlap, (void *)l);
 }
 
 int crackle_link(const struct crackle_stream *stream,
@@ -86,7 +88,7 @@ int crackle_link(const struct crackle_stream *stream,
         const uint32_t base = (uint32_t)stream->first_component[z];
         struct linking l = {parent, here, here, base, base};
         if (z >= z0)
-            link_within(&l, ws->slice.above, connectivity != 6);
+            link_within(&l, ws, connectivity != 6);
         if (z == from)
             continue;
         l.upper = &ws->layers[~z & 1];

@@ -52,7 +52,7 @@ static int recode_slice(struct recoding *r, uint32_t z, int permissible,
     struct crackle_slice *slice = &r->ws->slice;
     struct crackle_part *part = r->part;
     if (r->how->drop_borders) {
-        crackle_drop_borders(layer, slice->left, slice->above);
+        crackle_drop_borders(r->ws, layer, slice->left, slice->above);
         kernels->find_runs(r->ws);
     }
     struct coded_slice *coded = &part->slices[z - part->z0];

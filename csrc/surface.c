@@ -65,9 +65,12 @@ CRACKLE_INLINE int erase(void *state, const struct crackle_overlap *o)
     return CRACKLE_OK;
 }
 
-void crackle_drop_borders(const struct crackle_layer *layer, uint64_t *left,
+void crackle_drop_borders(struct crackle_workspace *ws,
+                          const struct crackle_layer *layer, uint64_t *left,
                           uint64_t *above)
 {
+    if (!crackle_kernels()->false_border(ws, layer->value))
+        return;
     const uint32_t words = (layer->sx - 1) / 64 + 1;
     struct drawing d = {layer, layer, above, words, layer->sx, 0};
     crackle_row_overlaps(layer, above, erase, &d);
@@ -120,13 +123,13 @@ static void swap(uint64_t **a, uint64_t **b)
 }
 
 /* Draw what is within the slice that was just read, as the next one. */
-static void draw_within(struct borders *b, const struct crackle_slice *slice,
+static void draw_within(struct borders *b, struct crackle_workspace *ws,
                         const struct crackle_layer *layer)
 {
     const size_t bytes = (size_t)b->words * layer->sy * 8;
-    memcpy(b->next_left, slice->left, bytes);
-    memcpy(b->next_above, slice->above, bytes);
-    crackle_drop_borders(layer, b->next_left, b->next_above);
+    memcpy(b->next_left, ws->slice.left, bytes);
+    memcpy(b->next_above, ws->slice.above, bytes);
+    crackle_drop_borders(ws, layer, b->next_left, b->next_above);
 }
 
 /*
@@ -165,7 +168,7 @@ each_slice(const struct crackle_stream *stream, struct crackle_workspace *ws,
             status = crackle_layer_read(stream, ws, z, group, here, error);
             if (status)
                 return status;
-            draw_within(&b, &ws->slice, here);
+            draw_within(&b, ws, here);
         }
         if (z > from) {
             swap(&b.before, &b.behind);
@@ -213,8 +216,8 @@ int crackle_same_borders(const struct crackle_stream *first,
                                         &second_ws->layers[0], error);
         if (status)
             return status;
-        draw_within(&one, &first_ws->slice, &first_ws->layers[0]);
-        draw_within(&two, &second_ws->slice, &second_ws->layers[0]);
+        draw_within(&one, first_ws, &first_ws->layers[0]);
+        draw_within(&two, second_ws, &second_ws->layers[0]);
         *same = !memcmp(one.next_left, two.next_left, bytes) &&
                 !memcmp(one.next_above, two.next_above, bytes);
     }
