@@ -60,7 +60,11 @@ def _integer(number: Any) -> int:
 
 def integers(numbers: Iterable[int]) -> npt.NDArray[Any]:
     """Integers of any size as an array: int64 or uint64 if all fit, else of objects."""
-    exact = list(map(_integer, numbers))
+    every = list(numbers)
+    try:
+        exact = list(map(operator.index, every))
+    except TypeError:
+        exact = list(map(_integer, every))
     low, high = min(exact, default=0), max(exact, default=0)
     for dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
         if fits(low, dtype) and fits(high, dtype):
@@ -75,7 +79,8 @@ def _relabel(
     binary: Any,
     change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
     parallel: int = 0,
-) -> bytes:
+    kind: type = bytes,
+) -> Any:
     """Apply a function to the table, background last. Its result's dtype is the stream's."""
     parts = Sections.of(binary, parallel)
     with_background = parts.background is not None
@@ -90,7 +95,7 @@ def _relabel(
         signed=changed.dtype.kind == "i",
         is_remapped=parts.head.is_remapped or _merges(table, changed),
     )
-    return parts.tobytes()
+    return parts.tobytes(kind)
 
 
 def _merges(table: npt.NDArray[Any], changed: npt.NDArray[Any]) -> bool:
@@ -153,17 +158,17 @@ def remap(
         result[hit] = values.astype(result.dtype)
         return result
 
-    result = _relabel(binary, change, parallel)
+    result = _relabel(binary, change, parallel, bytearray)
     data = raw(binary)
     if not in_place:
-        return bytearray(result)
+        return result
     if memoryview(data).readonly:
         text = "bytes can't be changed in place: the edited stream is what remap returns"
         warnings.warn(text, stacklevel=2)
     elif len(result) == len(data):
         memoryview(data).cast("B")[:] = result
         return data
-    return bytearray(result)
+    return result
 
 
 def mask(

@@ -52,13 +52,18 @@ class Sections:
             background=None if background is None else background.astype(head.dtype)[0],
             rest=data[labels + skip : end],
             cracks=data[end:cracks_end],
-            crcs=stream.component_checksums(parallel),
+            crcs=np.frombuffer(data[cracks_end + 4 :], "<u4")
+            if head.format_version
+            else stream.component_checksums(parallel),
         )
 
-    def tobytes(self) -> bytes:
-        """The stream. The stored width and the number of label bytes are found anew."""
+    def tobytes(self, kind: type = bytes) -> Any:
+        """The stream, as bytes or a bytearray.
+
+        The stored width and the number of label bytes are found anew.
+        """
         if self.head.voxels() == 0:
-            return replace(self.head, stored_data_width=1, num_label_bytes=0).tobytes()
+            return kind(replace(self.head, stored_data_width=1, num_label_bytes=0).tobytes())
         every = self.table if self.background is None else np.append(self.table, self.background)
         stored = stored_dtype(every.astype(self.head.dtype, copy=False))
         labels = b"".join(
@@ -76,7 +81,7 @@ class Sections:
             is_sorted=bool((self.table[:-1] <= self.table[1:]).all()),
         )
         index = self.index.astype("<u4").tobytes()
-        return b"".join(
+        return kind().join(
             (
                 head.tobytes(),
                 index,
