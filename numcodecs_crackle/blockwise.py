@@ -47,7 +47,7 @@ def by_blocks(
         empty = [np.zeros((0, 0, 0), head.dtype) for head in heads]
         results = [compress(np.zeros(shape, function(*empty).dtype, order="F"))]
     stacked = zstack(results, parallel=parallel)
-    return asfortranarray(stacked) if heads[0].fortran_order else ascontiguousarray(stacked)
+    return bytes((asfortranarray if heads[0].fortran_order else ascontiguousarray)(stacked))
 
 
 def _comparison(ufunc: np.ufunc) -> Callable[..., npt.NDArray[Any]]:

@@ -79,8 +79,7 @@ def _relabel(
     binary: Any,
     change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
     parallel: int = 0,
-    kind: type = bytes,
-) -> Any:
+) -> Sections:
     """Apply a function to the table, background last. Its result's dtype is the stream's."""
     parts = Sections.of(binary, parallel)
     with_background = parts.background is not None
@@ -95,7 +94,7 @@ def _relabel(
         signed=changed.dtype.kind == "i",
         is_remapped=parts.head.is_remapped or _merges(table, changed),
     )
-    return parts.tobytes(kind)
+    return parts
 
 
 def _merges(table: npt.NDArray[Any], changed: npt.NDArray[Any]) -> bool:
@@ -158,7 +157,7 @@ def remap(
         result[hit] = values.astype(result.dtype)
         return result
 
-    result = _relabel(binary, change, parallel, bytearray)
+    result = _relabel(binary, change, parallel).tobytearray()
     data = raw(binary)
     if not in_place:
         return result
@@ -239,7 +238,7 @@ def renumber(binary: Any, start: int = 0, parallel: int = 0) -> tuple[bytes, dic
         at = np.minimum(np.searchsorted(values, table), max(len(new) - 1, 0))
         return new.astype(dtype)[at]
 
-    return condense_unique(_relabel(binary, change, parallel)), mapping
+    return condense_unique(_relabel(binary, change, parallel).tobytes()), mapping
 
 
 def astype(
@@ -273,8 +272,8 @@ def astype(
         raise TypeError(
             f"Cannot cast dtype {head.dtype} to {wanted} under casting type '{casting}'"
         )
-    result = _relabel(binary, lambda table: table.astype(wanted))
-    return _ordered(result, {"C": False, "F": True}.get(order))
+    result = _relabel(binary, lambda table: table.astype(wanted)).tobytes()
+    return bytes(_ordered(result, {"C": False, "F": True}.get(order)))
 
 
 def _ordered(binary: Any, fortran_order: bool | None) -> Any:
@@ -318,7 +317,7 @@ def apply_scalar(
         with np.errstate(over="ignore", divide="ignore"):
             return np.asarray(function(table, number)).astype(table.dtype, copy=False)
 
-    return _relabel(binary, change, parallel)
+    return _relabel(binary, change, parallel).tobytes()
 
 
 def add_scalar(binary: Any, scalar: int) -> bytes:

@@ -82,7 +82,7 @@ def slices_of(
         wanted.append((tail_at, tail_at + 4 + 4 * (int(zs[-1]) + 1)))
     pieces = [(a, b) for a, b in wanted if b > len(data)]
     parts = (yield [(a, b) for a, b in pieces]) if pieces else []
-    have = {(0, len(data)): data} | {
+    have: dict[tuple[int, int], bytes] = {(0, len(data)): data} | {
         r: b"" if part is None else bytes(part) for r, part in zip(pieces, parts, strict=True)
     }
 

@@ -57,13 +57,18 @@ class Sections:
             else stream.component_checksums(parallel),
         )
 
-    def tobytes(self, kind: type = bytes) -> Any:
-        """The stream, as bytes or a bytearray.
+    def tobytes(self) -> bytes:
+        """The stream."""
+        return b"".join(self._pieces())
 
-        The stored width and the number of label bytes are found anew.
-        """
+    def tobytearray(self) -> bytearray:
+        """The same, to be edited in place."""
+        return bytearray().join(self._pieces())
+
+    def _pieces(self) -> tuple[Any, ...]:
+        """The stream; its stored width and number of label bytes are found anew."""
         if self.head.voxels() == 0:
-            return kind(replace(self.head, stored_data_width=1, num_label_bytes=0).tobytes())
+            return (replace(self.head, stored_data_width=1, num_label_bytes=0).tobytes(),)
         every = self.table if self.background is None else np.append(self.table, self.background)
         stored = stored_dtype(every.astype(self.head.dtype, copy=False))
         labels = b"".join(
@@ -81,17 +86,8 @@ class Sections:
             is_sorted=bool((self.table[:-1] <= self.table[1:]).all()),
         )
         index = self.index.astype("<u4").tobytes()
-        return kind().join(
-            (
-                head.tobytes(),
-                index,
-                _crc(index),
-                labels,
-                self.cracks,
-                _crc(labels),
-                self.crcs.astype("<u4").tobytes(),
-            )
-        )
+        crcs = self.crcs.astype("<u4").tobytes()
+        return head.tobytes(), index, _crc(index), labels, self.cracks, _crc(labels), crcs
 
     @property
     def counts(self) -> npt.NDArray[Any]:

@@ -20,7 +20,7 @@ __all__ = ["CrackleCodec"]
 
 
 @dataclass(frozen=True)
-class CrackleCodec(ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodec):  # type: ignore[misc, type-arg]
+class CrackleCodec(ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodec):
     """Labels as a bare Crackle stream: the ``serializer`` of a Zarr 3 array.
 
     Pass ``compressors=None`` beside it, or Zarr adds Zstd. Without, a read of some slices (of
