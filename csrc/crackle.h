@@ -121,8 +121,10 @@ int crackle_cpu_select(int level);
  * Scratch memory, reused from call to call: one for each thread that calls
  * at the same time. It grows to what the largest slice so far needed: 16
  * bytes a pixel and an element each for labels of their own, of which only
- * what the slice's runs need is touched; and to encode, up to 40 bytes a
- * border between two pixels. NULL if there is no memory. crackle_workspace_bytes tells how much one holds now.
+ * what the slice's runs need is touched; to encode, up to 40 bytes a border
+ * between two pixels; and for folds, 24 bytes a run and a byte a pixel. NULL
+ * if there is no memory. crackle_workspace_bytes tells how much one holds
+ * now.
  */
 struct crackle_workspace *crackle_workspace_new(void);
 void crackle_workspace_free(struct crackle_workspace *workspace);
