@@ -63,7 +63,7 @@ class CrackleArray:
         self.parallel = parallel
         self.shape: tuple[int, ...] = self.header().shape
         self._truth: Callable[[], bool] | None = None
-        self._meta: Any = None  # a table of measures that matches, from beside the file
+        self._meta: Any = None  # a binary, and a table of its measures from beside the file
         self._open: Any = None  # the binary that was opened last, and the stream
 
     def _new(self, binary: Any) -> CrackleArray:
@@ -302,19 +302,18 @@ class CrackleArray:
         )
         before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
         self.binary = stack.zstack([before, coded, after], head.markov_model_order, self.parallel)
-        self._meta = None
 
     # ---- measures ----
 
     def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
         """See `measure.totals`; from the table beside the file if there is one."""
-        if self._meta is not None:
-            return measure.from_parquet(self._meta, label)
+        if self._meta is not None and self._meta[0] is self.binary:
+            return measure.from_parquet(self._meta[1], label)
         return measure.totals(self, label, parallel=self.parallel, **wanted)
 
     def use_measures(self, table: Any) -> None:
         """Answer from a table of `to_parquet`, of this stream; None to measure again."""
-        self._meta = table
+        self._meta = None if table is None else (self.binary, table)
 
     def voxel_counts(self, label: int | None = None) -> Any:
         """Voxels by label, or of one: see `numcodecs_crackle.voxel_counts`."""

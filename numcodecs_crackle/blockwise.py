@@ -38,9 +38,8 @@ def by_blocks(
         blocks = []
         for binary, head in zip(binaries, heads, strict=True):
             out = np.empty((sx, sy, min(step, sz - z)), head.dtype, order="F")
-            data = getattr(binary, "binary", binary)
             blocks.append(
-                decompress(data, parallel=parallel, z_start=z, z_end=min(z + step, sz), out=out)
+                decompress(binary, parallel=parallel, z_start=z, z_end=min(z + step, sz), out=out)
             )
         results.append(compress(np.asfortranarray(function(*blocks)), parallel=parallel))
     if not results:

@@ -42,12 +42,11 @@ def each(
         The label is where the array is ``number``; labels of other arrays are 0. The array is
         the same for up to 255 labels in turn.
     """
-    data = getattr(binary, "binary", binary)
-    every = labels_of(data).tolist()
+    every = labels_of(binary).tolist()
     if labels is not None:
         wanted = set(map(int, labels))
         every = [label for label in every if label in wanted]
-    return _Images(data, every, parallel, crop, multi)
+    return _Images(binary, every, parallel, crop, multi)
 
 
 class _Images:
@@ -70,7 +69,7 @@ class _Images:
             assert found.boxes is not None
             boxes = dict(zip(found.labels.tolist(), found.boxes.tolist(), strict=True))
         for label in self._labels:
-            if label not in boxes:
+            if label not in boxes:  # not cropped, or of no voxel
                 yield label, decompress(self._binary, label, self._parallel)
                 continue
             x, y, z, x_last, y_last, z_last = boxes[label]
@@ -80,10 +79,10 @@ class _Images:
             yield label, image.copy(order="F" if image.strides[0] == 1 else "C")
 
     def _several(self) -> Iterator[Any]:
+        others = dict.fromkeys(labels_of(self._binary).tolist(), 0)
         for i in range(0, len(self._labels), _AT_A_TIME):
             batch = self._labels[i : i + _AT_A_TIME]
-            mapping = dict.fromkeys(labels_of(self._binary).tolist(), 0)
-            mapping |= {label: number for number, label in enumerate(batch, 1)}
+            mapping = others | {label: number for number, label in enumerate(batch, 1)}
             image = decompress(astype(remap(self._binary, mapping), np.uint8), None, self._parallel)
             for number, label in enumerate(batch, 1):
                 yield label, number, image

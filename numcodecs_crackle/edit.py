@@ -190,10 +190,8 @@ def mask_except(
     parallel: int = 0,
 ) -> bytes:
     """Give all labels but some one value."""
-    stream, head = opened(binary)
     keep = {int(label) for label in labels}
-    every = label_groups(stream, head.dtype)[0].tolist()
-    mapping = {label: int(value) for label in every if label not in keep}
+    mapping = {label: int(value) for label in labels_of(binary).tolist() if label not in keep}
     return condense_unique(remap(binary, mapping, True, in_place, parallel))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numcodecs_crackle import _native
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
-from numcodecs_crackle.sections import byte_width
+from numcodecs_crackle.sections import byte_width, crc_bytes
 
 __all__ = ["Plan", "decode_slices", "slices_of"]
 
@@ -24,19 +24,24 @@ __all__ = ["Plan", "decode_slices", "slices_of"]
 FIRST_BYTES = 4096
 # Bytes between two wanted ranges that are read along rather than asked around.
 _GAP = 1024
+# What a stream says of its own sizes is asked for only up to this: bytes, and bytes a voxel,
+# more than any takes. Beyond it is read whole, so that what is there decides.
+_MOST_BYTES, _MOST_A_VOXEL = 1 << 20, 64
 
 Range = tuple[int, int | None]  # [start, stop); (0, None) is all there is
 Plan = Generator[list[Range], list[Any], Any]
+Found = tuple[bytes, npt.NDArray[np.intp]]  # a stream, and where in it each slice is
 
 
 def slices_of(
     zs: npt.NDArray[np.intp], check: Any = None
-) -> Generator[list[Range], list[Any], tuple[bytes, npt.NDArray[np.intp]] | None]:
+) -> Generator[list[Range], list[Any], Found | None]:
     """A plan for the slices ``zs``, ascending, each once: a stream that has them.
 
     It wants the header, the index and the label section, then the crack codes of the slices
     and the checksums; a stream with pins, whose components don't name their labels, it wants
-    whole. ``check`` is called with the header before more is read.
+    whole. ``check`` is called with the header before more is read, and should know how large
+    the volume may be.
 
     Returns
     -------
@@ -55,9 +60,10 @@ def slices_of(
     head = CrackleHeader.frombytes(data)
     if check is not None:
         check(head)
-    if head.label_format != LabelFormat.FLAT or head.voxels() == 0:
-        (data,) = yield [(0, None)]
-        return None if data is None else (bytes(data), zs)
+    most = _MOST_BYTES + _MOST_A_VOXEL * head.voxels()
+    sizes = head.num_label_bytes + head.num_markov_model_bytes
+    if head.label_format != LabelFormat.FLAT or head.voxels() == 0 or sizes > most:
+        return (yield from _whole(zs))
     index_at = head.header_bytes
     labels_at = index_at + head.grid_index_bytes
     model_at = labels_at + head.num_label_bytes
@@ -76,12 +82,14 @@ def slices_of(
     ends = cracks_at + np.cumsum(index, dtype=np.int64)
     starts = ends - index
     tail_at = int(ends[-1])
+    if tail_at - cracks_at > most:
+        return (yield from _whole(zs))
 
     wanted = _joined_ranges(starts[zs], ends[zs])
     if head.format_version:
         wanted.append((tail_at, tail_at + 4 + 4 * (int(zs[-1]) + 1)))
     pieces = [(a, b) for a, b in wanted if b > len(data)]
-    parts = (yield [(a, b) for a, b in pieces]) if pieces else []
+    parts = (yield list(pieces)) if pieces else []
     have: dict[tuple[int, int], bytes] = {(0, len(data)): data} | {
         r: b"" if part is None else bytes(part) for r, part in zip(pieces, parts, strict=True)
     }
@@ -110,15 +118,19 @@ def slices_of(
     if not head.format_version:
         return b"".join((few.tobytes(), part_index, labels, model, codes)), at
     stream = b"".join(
-        (few.tobytes(), part_index, _crc(part_index), labels, model, codes, _crc(labels),
+        (few.tobytes(), part_index, crc_bytes(part_index), labels, model, codes, crc_bytes(labels),
          crcs.astype("<u4").tobytes())
     )  # fmt: skip
     return stream, at
 
 
-def decode_slices(
-    found: tuple[bytes, npt.NDArray[np.intp]], zs: npt.NDArray[np.intp], out: npt.NDArray[Any]
-) -> None:
+def _whole(zs: npt.NDArray[np.intp]) -> Generator[list[Range], list[Any], Found | None]:
+    """The same by reading all that there is."""
+    (data,) = yield [(0, None)]
+    return None if data is None else (bytes(data), zs)
+
+
+def decode_slices(found: Found, zs: npt.NDArray[np.intp], out: npt.NDArray[Any]) -> None:
     """Decode what `slices_of` gave to the places of the slices in a flat volume.
 
     FormatError names the slices of the volume.
@@ -134,10 +146,6 @@ def decode_slices(
         except FormatError as error:
             z = None if error.slice is None else error.slice - z0 + int(run[0])
             raise type(error)(error.reason, error.section, z) from None
-
-
-def _crc(data: bytes) -> bytes:
-    return _native.crc32c(data).to_bytes(4, "little")
 
 
 def _joined_ranges(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[Any]:

@@ -87,7 +87,7 @@ class Sections:
         )
         index = self.index.astype("<u4").tobytes()
         crcs = self.crcs.astype("<u4").tobytes()
-        return head.tobytes(), index, _crc(index), labels, self.cracks, _crc(labels), crcs
+        return head.tobytes(), index, crc_bytes(index), labels, self.cracks, crc_bytes(labels), crcs
 
     @property
     def counts(self) -> npt.NDArray[Any]:
@@ -121,7 +121,8 @@ class Sections:
         self.rest = counts.tobytes() + rank[keys].tobytes()
 
 
-def _crc(data: bytes) -> bytes:
+def crc_bytes(data: bytes) -> bytes:
+    """The crc32c of a section, as streams store it."""
     return _native.crc32c(data).to_bytes(4, "little")
 
 

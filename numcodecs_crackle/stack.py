@@ -94,28 +94,26 @@ def zstack(
 
 def _joined(binaries: list[Any], order: int | Literal["auto"], parallel: int) -> Sections:
     """One volume of several, with flat labels; of Markov order 0, or of ``order``."""
-    heads = [opened(b)[1] for b in binaries]
+    parts = [Sections.of(binary, parallel) for binary in binaries]
     voxels = [0, 0]
-    for head in heads:
-        voxels[head.crack_format] += head.voxels()
+    for part in parts:
+        voxels[part.head.crack_format] += part.head.voxels()
     permissible = voxels[1] > voxels[0]
-    models = {Sections.of(b).model for b in binaries}
-    keep_model = len(models) == 1 and heads[0].markov_model_order == order
-    parts = []
-    for binary, head in zip(binaries, heads, strict=True):
+    models = {part.model for part in parts}
+    keep_model = len(models) == 1 and parts[0].head.markov_model_order == order
+    for i, part in enumerate(parts):
         as_it_is = (
-            (keep_model or head.markov_model_order == 0)
-            and head.label_format == LabelFormat.FLAT
-            and bool(head.crack_format) == permissible
+            (keep_model or part.head.markov_model_order == 0)
+            and part.head.label_format == LabelFormat.FLAT
+            and bool(part.head.crack_format) == permissible
         )
-        flat = binary if as_it_is else recoded(
-            binary, permissible=permissible, parallel=parallel
-        )  # fmt: skip
-        parts.append(Sections.of(flat, parallel))
+        if not as_it_is:
+            again = recoded(binaries[i], permissible=permissible, parallel=parallel)
+            parts[i] = Sections.of(again)
     if len({part.head.markov_model_order for part in parts}) > 1:
         # Some were recoded for another reason than their model, which the others still have.
         return _joined([recoded(p.tobytes(), parallel=parallel) for p in parts], 0, parallel)
-    model_bytes = parts[0].head.num_markov_model_bytes
+    model = parts[0].model
     dtype = np.result_type(*(part.head.dtype for part in parts))
     labels, counts, keys, before = [], [], [], 0
     for part in parts:
@@ -132,9 +130,7 @@ def _joined(binaries: list[Any], order: int | Literal["auto"], parallel: int) ->
             is_remapped=any(part.head.is_remapped for part in parts),
         ),
         index=np.concatenate([part.index for part in parts]),
-        cracks=b"".join(
-            [bytes(parts[0].cracks[:model_bytes]), *(p.cracks[model_bytes:] for p in parts)]
-        ),
+        cracks=b"".join([model, *(part.cracks[len(model) :] for part in parts)]),
         crcs=np.concatenate([part.crcs for part in parts]),
     )
     result.set_labels(np.concatenate(counts), np.concatenate(labels), np.concatenate(keys))
@@ -160,15 +156,15 @@ def zcut(binary: Any, bounds: Sequence[int], parallel: int = 0) -> list[bytes]:
         ]
     counts, keys = parts.counts, parts.keys
     first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    model = parts.head.num_markov_model_bytes
-    at = model + np.concatenate([[0], np.cumsum(parts.index, dtype=np.int64)])
+    model = parts.model
+    at = len(model) + np.concatenate([[0], np.cumsum(parts.index, dtype=np.int64)])
     result = []
     for a, b in pairwise(bounds):
         piece = replace(
             parts,
             head=replace(parts.head, sz=b - a),
             index=parts.index[a:b],
-            cracks=b"".join((parts.cracks[:model], parts.cracks[at[a] : at[b]])),
+            cracks=b"".join((model, parts.cracks[at[a] : at[b]])),
             crcs=parts.crcs[a:b],
         )
         if b > a:
@@ -240,11 +236,18 @@ def full(
     if sx * sy * sz == 0:
         empty = np.zeros((sx, sy, sz), wanted, order="F" if order == "F" else "C")
         return CrackleArray(compress(empty))
-    # One slice, made from its runs, and then as many as there are.
-    parts = Sections.of(_blank(sx, sy, wanted, order == "F"))
+    # One blank slice, and then as many as there are; the array for it is of single bytes.
+    parts = Sections.of(compress(np.zeros((sx, sy, 1), np.uint8, order="F")))
+    head = replace(
+        parts.head,
+        sz=sz,
+        data_width=wanted.itemsize,
+        signed=wanted.kind == "i",
+        fortran_order=order == "F",
+    )
     parts = replace(
         parts,
-        head=replace(parts.head, sz=sz),
+        head=head,
         index=np.repeat(parts.index, sz),
         table=np.array([fill_value], wanted),
         rest=np.repeat(parts.counts, sz).tobytes() + np.repeat(parts.keys, sz).tobytes(),
@@ -252,20 +255,6 @@ def full(
         crcs=np.repeat(parts.crcs, sz),
     )
     return CrackleArray(parts.tobytes())
-
-
-def _blank(sx: int, sy: int, dtype: np.dtype[Any], fortran_order: bool) -> bytes:
-    """A slice without borders, of label 0."""
-    # The array takes sx * sy bytes once; the rest knows its width only.
-    slice_ = np.zeros((sx, sy, 1), np.uint8, order="F")
-    parts = Sections.of(compress(slice_))
-    parts.head = replace(
-        parts.head,
-        data_width=dtype.itemsize,
-        signed=dtype.kind == "i",
-        fortran_order=fortran_order,
-    )
-    return parts.tobytes()
 
 
 def zeros(

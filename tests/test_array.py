@@ -347,6 +347,10 @@ def test_measures_beside_the_file(tmp_path, monkeypatch):
     assert loaded.voxel_counts() == dict(zip(labels.tolist(), counts.tolist(), strict=True))
     loaded.save(path)
     assert ck.aload(path).voxel_counts() == loaded.voxel_counts()
+    array.save(path)
+    loaded = ck.aload(path)
+    loaded.binary = ck.compress(a * 0)  # nor is it of another stream
+    assert loaded.voxel_counts() == {0: a.size}
 
 
 def test_a_mask_as_index():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore, WrapperStore
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import chunks, partial
+from numcodecs_crackle import _native, chunks, partial
 
 FUSED = hasattr(zarr.core.codec_pipeline, "FusedCodecPipeline")
 
@@ -223,3 +223,22 @@ def test_which_slices():
     assert chunks.slices_in(twice, shape).tolist() == [3, 18]
     assert chunks.slices_in((slice(0, 0), *whole[1:]), shape) is None
     assert chunks.slices_in((3, slice(0, 4)), (5, 4)) is None
+
+
+@pytest.mark.parametrize("at", [20, 29])
+def test_sizes_are_not_believed(at):
+    """A label section, or a crack code, of any length is asked for no further than is sane."""
+    a = np.asfortranarray(volume("bricks", np.random.default_rng(0), (9, 8, 5)).astype("u2"))
+    s = bytearray(ck.compress(a))
+    s[at + 3 if at == 29 else at + 6] = 0x7F  # 2^31 bytes and more
+    s[28] = _native.crc8(bytes(s[5:28]))
+    s[49:53] = _native.crc32c(bytes(s[29:49])).to_bytes(4, "little")
+    plan = partial.slices_of(np.array([1, 3]))
+    wanted, asked = next(plan), []
+    with contextlib.suppress(StopIteration):
+        while True:
+            asked += wanted
+            wanted = plan.send([bytes(s)[a:b] for a, b in wanted])
+    assert asked == [(0, partial.FIRST_BYTES), (0, None)]
+    with pytest.raises(ck.FormatError):
+        decoded(bytes(s), a, np.array([1, 3]))
