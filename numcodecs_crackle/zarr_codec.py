@@ -14,6 +14,7 @@ from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
 from zarr.abc.store import RangeByteRequest
 
 from numcodecs_crackle import chunks, partial
+from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.stream import check_dtype, check_markov_order
 
 __all__ = ["CrackleCodec"]
@@ -89,23 +90,27 @@ class CrackleCodec(ArrayBytesCodecPartialDecodeMixin, ArrayBytesCodec):
     ) -> Generator[list[partial.Range], list[Any], Any]:
         """A plan for part of a chunk: what numpy's indexing of the array gives."""
         zs = chunks.slices_in(selection, chunk_spec.shape)
-        if zs is None:
-            (data,) = yield [(0, None)]
-            if data is None:
-                return None
-            picked = self._decoded(data, chunk_spec)[selection]
-            return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(picked))
         dtype = _stream_dtype(chunk_spec)
-        found = yield from partial.slices_of(
-            zs, lambda head: chunks.check_head(head, chunk_spec.shape, dtype)
-        )
-        if found is None:
+        if zs is not None:
+            try:
+                found = yield from partial.slices_of(
+                    zs, lambda head: chunks.check_head(head, chunk_spec.shape, dtype)
+                )
+                if found is None:
+                    return None
+                # Memory that is never touched is not taken: the slices go to their places.
+                flat = np.empty(math.prod(chunk_spec.shape), dtype)
+                partial.decode_slices(found, flat)
+                picked = np.array(flat.reshape(chunk_spec.shape)[selection])
+                picked = _native_array(picked, chunk_spec)
+                return chunk_spec.prototype.nd_buffer.from_numpy_array(picked)
+            except FormatError:
+                pass  # of parts of two states, if the chunk was replaced meanwhile: read at once
+        (data,) = yield [(0, None)]
+        if data is None:
             return None
-        # Memory that is never touched is not taken: the slices go to their places.
-        flat = np.empty(math.prod(chunk_spec.shape), dtype)
-        partial.decode_slices(found, zs, flat)
-        picked = _native_array(np.array(flat.reshape(chunk_spec.shape)[selection]), chunk_spec)
-        return chunk_spec.prototype.nd_buffer.from_numpy_array(picked)
+        picked = self._decoded(data, chunk_spec)[selection]
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(picked))
 
     async def _decode_partial_single(
         self, byte_getter: Any, selection: Any, chunk_spec: Any

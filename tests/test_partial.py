@@ -41,23 +41,10 @@ class Recording(WrapperStore):
         return sum(n for key, _, n in self.reads if "/c/" in f"/{key}")
 
 
-def drive(plan, data):
-    """Let a plan read from bytes: its result, and how many bytes it read."""
-    read = 0
-    try:
-        wanted = next(plan)
-        while True:
-            found = [data[a:b] for a, b in wanted]
-            read += sum(map(len, found))
-            wanted = plan.send(found)
-    except StopIteration as end:
-        return end.value, read
-
-
 def decoded(data, a, zs):
-    found, _ = drive(partial.slices_of(zs), data)
+    found = partial.local(partial.slices_of(zs), data)
     out = np.zeros(a.size, ck.header(data).dtype)
-    partial.decode_slices(found, zs, out)
+    partial.decode_slices(found, out)
     return out.reshape(a.shape, order="F")
 
 
@@ -235,7 +222,7 @@ def test_sizes_are_not_believed(at):
     s[49:53] = _native.crc32c(bytes(s[29:49])).to_bytes(4, "little")
     plan = partial.slices_of(np.array([1, 3]))
     wanted, asked = next(plan), []
-    with contextlib.suppress(StopIteration):
+    with contextlib.suppress(StopIteration, ck.FormatError):
         while True:
             asked += wanted
             wanted = plan.send([bytes(s)[a:b] for a, b in wanted])
