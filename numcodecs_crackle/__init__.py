@@ -79,14 +79,19 @@ from numcodecs_crackle.stream import (
 )
 
 if TYPE_CHECKING:
-    from numcodecs_crackle.chunks import chunk_labels
     from numcodecs_crackle.codec import Crackle
+    from numcodecs_crackle.volume import LabelVolume, chunk_labels
     from numcodecs_crackle.zarr_codec import CrackleCodec
 
 __version__ = "0.1.0"
 
 # What imports zarr or numcodecs, which takes longer than all else: when it is asked for.
-_LATER = {"Crackle": "codec", "CrackleCodec": "zarr_codec", "chunk_labels": "chunks"}
+_LATER = {
+    "Crackle": "codec",
+    "CrackleCodec": "zarr_codec",
+    "LabelVolume": "volume",
+    "chunk_labels": "volume",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -103,7 +108,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "CrackFormat", "Crackle", "CrackleArray", "CrackleCodec", "CrackleError", "CrackleHeader",
-    "FormatError", "LabelFormat", "UnsupportedError", "add_scalar", "aload",
+    "FormatError", "LabelFormat", "LabelVolume", "UnsupportedError", "add_scalar", "aload",
     "apply_binary_mask", "array_equal", "ascontiguousarray", "asfortranarray", "astype",
     "binary_operator", "bload", "bounding_boxes", "cache_meta", "centroids", "check",
     "chunk_labels", "component_map", "compress", "compressa", "condense_unique",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = ["CrackleError", "FormatError", "UnsupportedError"]
 
 
@@ -18,22 +20,34 @@ class FormatError(CrackleError, ValueError):
         What is wrong.
     section : str or None
         The section of the stream: "header", "crack index", "labels", "markov model",
-        "crack codes" or "component checksums"; None if it is the stream as a whole.
+        "crack codes", "component checksums" or "shard index"; None if it is the stream as a
+        whole.
     slice : int or None
         The z slice, where it is one that is to blame.
+    key : str or None
+        In a Zarr array, the key of the stored chunk or shard.
     """
 
-    def __init__(self, reason: str, section: str | None = None, slice: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        section: str | None = None,
+        slice: int | None = None,
+        key: str | None = None,
+    ) -> None:
         where = section or "stream"
         if slice is not None:
             where += f", slice {slice}"
+        if key is not None:
+            where = f"chunk {key}, {where}"
         super().__init__(f"{where}: {reason}")
         self.reason = reason
         self.section = section
         self.slice = slice
+        self.key = key
 
-    def __reduce__(self) -> tuple[type[FormatError], tuple[str, str | None, int | None]]:
-        return type(self), (self.reason, self.section, self.slice)
+    def __reduce__(self) -> tuple[type[FormatError], tuple[Any, ...]]:
+        return type(self), (self.reason, self.section, self.slice, self.key)
 
 
 class UnsupportedError(FormatError):

@@ -276,12 +276,12 @@ def _slices_of_whole(
 
 
 @contextmanager
-def slices_named(zs: Slices) -> Iterator[None]:
+def slices_named(zs: Slices | None) -> Iterator[None]:
     """FormatError of a stream of some slices names the slice of the whole."""
     try:
         yield
     except FormatError as error:
-        if error.slice is None:
+        if error.slice is None or zs is None:
             raise
         raise type(error)(error.reason, error.section, int(zs[error.slice])) from None
 

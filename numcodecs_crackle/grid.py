@@ -1,0 +1,231 @@
+"""Regions of an array, the chunks that they touch, and what of a chunk lies within."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, product
+from operator import index
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from numcodecs_crackle import partial
+from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.partial import FlatLabels, Range, Slices
+from numcodecs_crackle.store import Chunk, ChunkStore
+from numcodecs_crackle.stream import compress, decompress
+
+__all__ = ["Piece", "Window", "batches", "bounds", "chunks_in", "piece_of", "window_of"]
+
+Window = tuple[tuple[int, int], ...]  # [start, stop) along each axis
+
+
+def bounds(region: Any, shape: Sequence[int]) -> Window:
+    """A region as the range of each axis.
+
+    Parameters
+    ----------
+    region
+        None for all; else as numpy's basic indexing: integers, slices and an Ellipsis, in
+        the array's axes. An integer is a range of one.
+
+    Raises
+    ------
+    IndexError
+        For too many axes, and integers outside of the array.
+    TypeError, ValueError
+        For anything else, such as steps.
+    """
+    entries = (
+        () if region is None else tuple(region) if isinstance(region, (tuple, list)) else (region,)
+    )
+    dots = [i for i, entry in enumerate(entries) if entry is Ellipsis]
+    if dots:
+        at = dots[0]
+        missing = len(shape) - len(entries) + 1
+        entries = entries[:at] + (slice(None),) * missing + entries[at + 1 :]
+    if len(entries) > len(shape):
+        raise IndexError(f"the region has {len(entries)} axes, and the array {len(shape)}")
+    entries += (slice(None),) * (len(shape) - len(entries))
+    result = []
+    for entry, n in zip(entries, shape, strict=True):
+        if isinstance(entry, slice):
+            start, stop, step = entry.indices(n)
+            if step != 1:
+                raise ValueError("a region has no steps")
+            result.append((start, max(start, stop)))
+            continue
+        try:
+            place = index(entry)
+        except TypeError:
+            raise TypeError(f"a region is made of slices and integers, not {entry!r}") from None
+        if not -n <= place < n:
+            raise IndexError(f"index {place} is out of bounds for an axis of {n}")
+        place %= n
+        result.append((place, place + 1))
+    return tuple(result)
+
+
+def window_of(store: ChunkStore, chunk: Chunk, region: Window) -> Window:
+    """What of a chunk lies in a region and in the array, relative to the chunk."""
+    return tuple(
+        (max(a - i * c, 0), max(0, min(b - i * c, c)))
+        for i, c, (a, b) in zip(chunk, store.chunks, region, strict=True)
+    )
+
+
+def origin_of(store: ChunkStore, chunk: Chunk) -> tuple[int, ...]:
+    """The first voxel of a chunk in the array."""
+    return tuple(i * c for i, c in zip(chunk, store.chunks, strict=True))
+
+
+def chunks_in(store: ChunkStore, region: Window) -> Iterator[Chunk]:
+    """The chunks that a region touches, those of one object after each other."""
+    if any(a >= b for a, b in region):
+        return
+    ranges = [range(a // c, -(-b // c)) for (a, b), c in zip(region, store.chunks, strict=True)]
+    per = store.per_object
+    if all(n == 1 for n in per):
+        yield from product(*ranges)
+        return
+    objects = [range(r.start // n, -(-r.stop // n)) for r, n in zip(ranges, per, strict=True)]
+    for place in product(*objects):
+        yield from product(
+            *(
+                range(max(r.start, p * n), min(r.stop, (p + 1) * n))
+                for r, p, n in zip(ranges, place, per, strict=True)
+            )
+        )
+
+
+def batches(store: ChunkStore, chunks: Iterable[Chunk], most: int) -> Iterator[list[Chunk]]:
+    """Chunks in lists of up to ``most``; those of one shard are not mixed with others."""
+    batch: list[Chunk] = []
+    groups: Iterable[tuple[Any, Iterable[Chunk]]] = [(None, chunks)]
+    if store.shard is not None:
+        groups = groupby(chunks, store.object_of)
+    for _, group in groups:
+        for chunk in group:
+            batch.append(chunk)
+            if len(batch) == most:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+            batch = []
+
+
+@dataclass
+class Axes:
+    """Which axes of the array those of a chunk's stream are."""
+
+    x: int | None
+    y: int | None
+    slow: tuple[int, ...]  # folded into z, the last one fastest
+    units: tuple[int, ...]  # dropped
+
+    @classmethod
+    def of(cls, store: ChunkStore) -> Axes:
+        long = [a for a in store.axes if store.chunks[a] != 1]
+        units = tuple(a for a in store.axes if store.chunks[a] == 1)
+        x = long[-1] if long else None
+        y = long[-2] if len(long) > 1 else None
+        return cls(x, y, tuple(long[:-2]), units)
+
+    def slices(self, store: ChunkStore, window: Window) -> Slices:
+        """The slices of a chunk that a window touches."""
+        z = np.zeros(1, np.intp)
+        for a in self.slow:
+            z = (z[:, None] * store.chunks[a] + np.arange(*window[a])).reshape(-1)
+        return z
+
+    def range_of(self, axis: int | None, window: Window) -> tuple[int, int]:
+        return (0, 1) if axis is None else window[axis]
+
+
+@dataclass
+class Piece:
+    """A box of a chunk, as a stream of its own."""
+
+    binary: bytes | None  # None: not stored, all is the fill value
+    window: Window  # of the chunk
+    slices: Slices | None = None  # of the chunk that it has; None for all
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in self.window)
+
+
+def piece_of(
+    store: ChunkStore, window: Window, labels: npt.NDArray[Any] | None = None
+) -> Generator[list[Range], list[Any], Piece | None]:
+    """A plan for a box of a chunk: a stream that has its voxels and no others.
+
+    All of the chunk is read whole; if it is cut along slices their bytes are, and if slices
+    are cut they are decoded, and coded anew.
+
+    Parameters
+    ----------
+    window
+        The box, not empty.
+    labels : array, sorted, optional
+        Only slices from the first to the last with any of these are wanted: the box may be
+        smaller. None if none has any.
+    """
+    axes = Axes.of(store)
+    zs = axes.slices(store, window)
+    x, y = axes.range_of(axes.x, window), axes.range_of(axes.y, window)
+    slices_cut = (x[1] - x[0], y[1] - y[0]) != tuple(
+        1 if a is None else store.chunks[a] for a in (axes.x, axes.y)
+    )
+    all_slices = len(zs) == np.prod([store.chunks[a] for a in axes.slow], dtype=np.intp)
+    if all_slices and not slices_cut and labels is None:
+        (data,) = yield [(0, None)]
+        if data is not None:
+            data = bytes(data)
+            store.check(CrackleHeader.frombytes(data))
+        return Piece(data, window)
+
+    def pick(section: FlatLabels) -> Slices:
+        nonlocal window
+        if labels is None:
+            return zs
+        held = np.intersect1d(zs, section.slices_with(labels))
+        if not len(held):
+            return held
+        window = _around(store, axes, window, held)
+        return axes.slices(store, window)
+
+    found = yield from partial.slices_of(pick, store.check)
+    if found is None:
+        if labels is not None and store.fill not in labels:
+            return None
+        return Piece(None, window)
+    data, zs = found
+    if not len(zs):
+        return None
+    if slices_cut:
+        with partial.slices_named(zs):
+            array = decompress(data, parallel=1)
+        data = compress(np.asfortranarray(array[slice(*x), slice(*y)]), parallel=1)
+        return Piece(data, window)
+    return Piece(data, window, zs)
+
+
+def _around(store: ChunkStore, axes: Axes, window: Window, zs: Slices) -> Window:
+    """The window, but along slow axes no wider than some slices."""
+    shape = [store.chunks[a] for a in axes.slow]
+    if not shape:
+        return window
+    result = list(window)
+    for a, places in zip(axes.slow, np.unravel_index(zs, shape), strict=True):
+        result[a] = int(places.min()), int(places.max()) + 1
+    return tuple(result)
+
+
+def in_array_axes(store: ChunkStore, piece: Piece, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Voxels (sx, sy, sz) of a piece's stream as the array has them."""
+    coded = voxels.T.reshape([piece.shape[a] for a in store.axes])
+    return coded.transpose(np.argsort(store.axes))

@@ -1,0 +1,87 @@
+"""Work on many chunks: in threads, processes or a cluster, a few at a time, in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any, TypedDict, TypeVar
+
+from numcodecs_crackle.extras import required
+
+__all__ = ["How", "in_process", "run"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class How(TypedDict, total=False):
+    """How work on many chunks is done: keywords of every operation of a `LabelVolume`.
+
+    executor : concurrent.futures.Executor
+        What the work is sent to, some chunks at a time: a process pool, or a dask cluster's
+        ``client.get_executor()``. By default threads, one for each core.
+    progress : bool
+        Show a tqdm progress bar.
+    """
+
+    executor: Executor | None
+    progress: bool
+
+
+def run(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    text: str,
+    total: int | None = None,
+    *,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> Iterator[R]:
+    """function(item) for each, in order, with a bounded number in flight.
+
+    If the caller stops early or anything raises, what has not begun is cancelled, and what
+    has is waited for.
+    """
+    bar = required("tqdm", "cli").tqdm(total=total, desc=text) if progress else nullcontext()
+    own = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
+    with bar, own as pool:
+        ahead = 2 * _workers(pool) + 1
+        waiting: deque[Future[R]] = deque()
+        left = iter(items)
+        try:
+            while True:
+                while len(waiting) < ahead and (item := next(left, _END)) is not _END:
+                    waiting.append(pool.submit(function, item))
+                if not waiting:
+                    return
+                result = waiting.popleft().result()
+                if progress:
+                    bar.update()
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+            for future in waiting:
+                if not future.cancelled():
+                    future.exception()
+
+
+_END: Any = object()
+
+
+def _workers(pool: Executor) -> int:
+    """How many items a pool works on at once."""
+    client = getattr(pool, "_client", None)
+    if client is not None:  # dask's
+        return max(1, sum(client.nthreads().values()))
+    return int(getattr(pool, "_max_workers", None) or os.cpu_count() or 1)
+
+
+def in_process(executor: Executor | None) -> bool:
+    """Whether work is done in this process."""
+    if executor is None or isinstance(executor, ThreadPoolExecutor):
+        return True
+    return bool(executor.submit(os.getpid).result() == os.getpid())
