@@ -143,8 +143,7 @@ def remap(
         keys, values = old[known].astype(table.dtype), new[known]
         order = np.argsort(keys, kind="stable")
         keys, values = keys[order], values[order]
-        at = np.minimum(np.searchsorted(keys, table), max(len(keys) - 1, 0))
-        hit = keys[at] == table if len(keys) else np.zeros(len(table), np.bool_)
+        at, hit = places_in(keys, table)
         if not hit.all() and not preserve_missing_labels:
             # The table may have labels that no voxel has.
             missing = np.intersect1d(table[~hit], labels_of(binary))
@@ -168,6 +167,30 @@ def remap(
         memoryview(data).cast("B")[:] = result
         return data
     return result
+
+
+def places_in(
+    keys: npt.NDArray[Any], labels: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+    """Where in sorted keys labels are, and which of them are there."""
+    if not len(keys):
+        return np.zeros(len(labels), np.intp), np.zeros(len(labels), np.bool_)
+    at = np.minimum(np.searchsorted(keys, labels), len(keys) - 1)
+    return at, np.asarray(keys[at] == labels, np.bool_)
+
+
+def substitute(
+    binary: Any, old: npt.NDArray[Any], new: npt.NDArray[Any], parallel: int = 0
+) -> bytes:
+    """`remap` by arrays in the stream's dtype: ``old``, sorted, and ``new``. Others stay."""
+
+    def change(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        at, hit = places_in(old, table)
+        result = table.copy()
+        result[hit] = new[at[hit]]
+        return result
+
+    return _relabel(binary, change, parallel).tobytes()
 
 
 def mask(

@@ -89,27 +89,48 @@ class ShardIndex:
             return None
         return int(offset), int(offset) + int(nbytes)
 
-    def rebuilt(self, shard: bytes, new: dict[tuple[int, ...], bytes]) -> bytes:
-        """The shard with other bytes for some chunks; the order of the chunks stays.
+    def rebuilt(self, shard: bytes, new: dict[tuple[int, ...], bytes], pack: bool = False) -> bytes:
+        """The shard with other bytes for some chunks.
 
-        What no chunk has is dropped. Raises `FormatError` for places outside of the shard.
+        All that the index names stays where it is, what is replaced, too, unless the new
+        bytes are as many: a reader that has read this index finds what it names. New bytes go
+        to where no chunk is, or behind all. With ``pack`` chunks close up instead, and what
+        no chunk has is dropped. Raises `FormatError` for places outside of the shard, and for
+        chunks that overlap.
         """
-        streams: dict[int, bytes] = {}
-        there = np.flatnonzero(~(self.entries == _MISSING).all(axis=1))
-        for place in there[np.argsort(self.entries[there, 0], kind="stable")].tolist():
-            offset, nbytes = map(int, self.entries[place])
-            if offset + nbytes > len(shard):
-                raise FormatError("a chunk ends behind the shard", "shard index")
-            streams[place] = shard[offset : offset + nbytes]
-        if sum(map(len, streams.values())) > len(shard):
-            raise FormatError("chunks overlap", "shard index")
+        first = self.form.nbytes if self.form.at_start else 0
+        last = len(shard) if self.form.at_start else max(0, len(shard) - self.form.nbytes)
+        entries = self.entries.copy()
+        there = entries[~(entries == _MISSING).all(axis=1)].astype(np.int64)
+        there = there[np.argsort(there[:, 0], kind="stable")]
+        starts = np.append(there[:, 0], max(first, last))
+        stops = np.append(first, there.sum(axis=1))
+        if (stops > starts).any():
+            raise FormatError("chunks overlap, or stand out of the shard", "shard index")
+        holes = [[a, b] for a, b in zip(stops.tolist(), starts.tolist(), strict=True) if b > a]
+        body = bytearray(shard[:last]).ljust(first, b"\0")
+        if pack:
+            body, holes = bytearray(first), []
+            order = np.argsort(entries[:, 0], kind="stable")  # those that are missing last
+            for place in order[: len(there)].tolist():
+                offset, nbytes = map(int, entries[place])
+                data = new.get(tuple(map(int, np.unravel_index(place, self.form.per_shard))))
+                data = shard[offset : offset + nbytes] if data is None else data
+                entries[place] = len(body), len(data)
+                body += data
         for within, data in new.items():
-            streams[int(np.ravel_multi_index(within, self.form.per_shard)) if within else 0] = data
-        entries = np.full((self.form.count, 2), _MISSING)
-        at = self.form.nbytes if self.form.at_start else 0
-        for place, data in streams.items():
+            place = int(np.ravel_multi_index(within, self.form.per_shard)) if within else 0
+            if int(entries[place, 1]) == len(data) and entries[place, 0] != _MISSING:
+                at = int(entries[place, 0])
+            else:
+                hole = next((h for h in holes if h[1] - h[0] >= len(data)), None)
+                at = len(body) if hole is None else hole[0]
+                if hole is not None:
+                    hole[0] += len(data)
+            body[at : at + len(data)] = data
             entries[place] = at, len(data)
-            at += len(data)
         index = self.form.write(entries)
-        body = b"".join(streams.values())
-        return index + body if self.form.at_start else body + index
+        if self.form.at_start:
+            body[:first] = index
+            return bytes(body)
+        return bytes(body) + index

@@ -259,51 +259,59 @@ class ChunkStore:
 
     # ---- writing ----
 
-    def rewrite(
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see what is written."""
+        store = self.array.store_path.store
+        while isinstance(store, WrapperStore):
+            store = store._store
+        return not isinstance(store, MemoryStore)
+
+    def check_writable(self) -> None:
+        """PermissionError or TypeError if objects can't be replaced."""
+        store = self.array.store_path.store
+        if store.read_only:
+            raise PermissionError("the array was opened to be read only")
+        if not (store.supports_writes and store.supports_deletes):
+            raise TypeError(f"a {type(store).__name__} can't replace what it has: edit a copy")
+
+    def rewritten(
         self,
-        place: Chunk,
-        changes: Callable[[Chunk, bytes | None], bytes | None],
         chunks: Sequence[Chunk],
-        before: Callable[[str, bytes | None, bytes], bool] | None = None,
-    ) -> bool:
-        """Replace an object whole, with some of its chunks changed.
+        change: Callable[[Chunk, bytes | None], bytes | None],
+        pack: bool = False,
+    ) -> tuple[bytes | None, bytes | None]:
+        """An object, and what it becomes when some of its chunks are changed.
 
         Parameters
         ----------
-        place
-            The object's, in the grid of objects.
-        changes
-            Called with each of ``chunks`` and its stream, or None where it is not stored:
-            the stream to store, or None to leave it as it is.
-        before
-            Called with the key, the object's bytes or None, and the new ones before they are
-            written; False to leave the object as it is.
+        chunks
+            Of one object.
+        change
+            Called with each chunk and its stream, or None where it is not stored: the stream
+            to store, or None to leave it as it is.
+        pack
+            Close up what a shard has: see `ShardIndex.rebuilt`.
 
         Returns
         -------
-        bool
-            Whether something was written.
+        The object's bytes, None if it is not stored; and the new ones, None to leave it.
 
         Raises
         ------
         FormatError
-            For damage, which names the key; nothing is written then.
+            For damage, which names the key.
         """
-        path, key = self._path(chunks[0]), self.key(chunks[0])
-        (old,) = self._fetch([(path, 0, None)])
+        key = self.key(chunks[0])
+        old = self.get_object(key)
         try:
-            if self.shard is None:
-                (chunk,) = chunks
-                stream = changes(chunk, None if old is None else self._unpacked(old))
-                new = None if stream is None else self.pack(stream)
-            else:
-                new = self._rewritten_shard(old, changes, chunks)
+            if self.shard is not None:
+                return old, self._rewritten_shard(old, change, chunks, pack)
+            (chunk,) = chunks
+            stream = change(chunk, None if old is None else self._unpacked(old))
+            return old, None if stream is None else self.pack(stream)
         except FormatError as error:
             raise _named(error, key) from None
-        if new is None or (before is not None and not before(key, old, new)):
-            return False
-        self.put(path, new)
-        return True
 
     def _unpacked(self, data: bytes) -> bytes:
         try:
@@ -316,8 +324,9 @@ class ChunkStore:
     def _rewritten_shard(
         self,
         old: bytes | None,
-        changes: Callable[[Chunk, bytes | None], bytes | None],
+        change: Callable[[Chunk, bytes | None], bytes | None],
         chunks: Sequence[Chunk],
+        pack: bool,
     ) -> bytes | None:
         form = Form.of(self.shard, self.per_object)
         index = form.empty() if old is None else form.read_whole(old)
@@ -330,24 +339,22 @@ class ChunkStore:
                 if at[1] > len(old):
                     raise FormatError(f"chunk {chunk} ends behind the shard", "shard index")
                 stream = self._unpacked(old[at[0] : at[1]])
-            changed = changes(chunk, stream)
+            changed = change(chunk, stream)
             if changed is not None:
                 new[within] = self.pack(changed)
-        return index.rebuilt(b"" if old is None else old, new) if new else None
-
-    def put(self, path: Any, data: bytes) -> None:
-        """Write an object; stores make it appear whole or not at all."""
-        buffer = self._prototype.buffer.from_bytes(data)
-        sync(path.set(buffer))
+        return index.rebuilt(b"" if old is None else old, new, pack) if new else None
 
     def get_object(self, key: str) -> bytes | None:
         """An object below the array's path."""
         return self._fetch([(self.array.store_path / key, 0, None)])[0]
 
     def put_object(self, key: str, data: bytes) -> None:
-        self.put(self.array.store_path / key, data)
+        """Write an object below the array's path; it appears whole or not at all."""
+        buffer = self._prototype.buffer.from_bytes(data)
+        sync((self.array.store_path / key).set(buffer))
 
     def delete_object(self, key: str) -> None:
+        """Remove an object; nothing if it is not there."""
         sync((self.array.store_path / key).delete())
 
     def list_objects(self, below: str) -> list[str]:

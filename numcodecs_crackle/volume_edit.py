@@ -1,0 +1,201 @@
+"""The edits of a `LabelVolume`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from functools import partial as bound
+from typing import Any, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from numcodecs_crackle.chunk_edit import ChunkEdit, Edit, Journal, mapping_arrays, rewrite, work_on
+from numcodecs_crackle.edit import places_in
+from numcodecs_crackle.errors import CrackleError
+from numcodecs_crackle.grid import bounds, chunks_in
+from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.partial import FIRST_BYTES, Range
+from numcodecs_crackle.store import Chunk, ChunkStore
+from numcodecs_crackle.volume_lookup import stored_labels_plan
+from numcodecs_crackle.work import How, in_process, run
+
+__all__ = ["VolumeEdits"]
+
+
+class VolumeEdits:
+    """Edits in the store: label tables of chunks are rewritten, no voxel is decoded.
+
+    A chunk, or shard, is replaced whole or not at all: readers see it as it was or as it is
+    to be. In a shard, what is replaced stays until the next edit wants its place, for readers
+    that have the shard's old index. An edit that was interrupted, by an error, too, has changed
+    some chunks and not others; run again it ends as if nothing had happened. Nobody else may
+    write meanwhile.
+    """
+
+    _store: ChunkStore
+    _executor: Any
+    _each: Callable[..., Iterator[tuple[Chunk, Any]]]
+
+    def remap(
+        self, mapping: Mapping[int, int], *, dry_run: bool = False, **how: Unpack[How]
+    ) -> Edit:
+        """Change labels by a mapping of old to new; others stay.
+
+        Where the fill value is mapped, chunks that are not stored are written. Borders
+        between labels that became equal stay, and cost bytes, until `recompress`.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Only tell what would change.
+
+        Returns
+        -------
+        Edit
+
+        Raises
+        ------
+        OverflowError
+            Before anything is written, if a new label does not fit the array's dtype.
+        PermissionError, TypeError
+            If the array is read only, or its store can't replace what it has.
+        CrackleError
+            If another edit was interrupted: run that again first, or `resume` it.
+        """
+        old, new = mapping_arrays(mapping, self._store.dtype)
+        return self._edit("remap", old, new, dry_run, how)
+
+    def mask_labels(
+        self,
+        labels: int | Iterable[int],
+        value: int = 0,
+        *,
+        dry_run: bool = False,
+        **how: Unpack[How],
+    ) -> Edit:
+        """Give labels one value: see `remap`."""
+        every = [labels] if isinstance(labels, (int, np.integer)) else list(labels)
+        return self.remap(dict.fromkeys(every, value), dry_run=dry_run, **how)
+
+    def renumber(self, start: int = 0, *, dry_run: bool = False, **how: Unpack[How]) -> Edit:
+        """Number the labels from ``start`` on, ascending: see `remap`.
+
+        The fill value is a label where there are chunks that are not stored. The dtype stays.
+        """
+        what = f"renumber {int(start)}"
+        journal = Journal.found(self._store)
+        if journal is not None and journal.what == what:
+            return self._edit(what, journal.old, journal.new, dry_run, how)
+        found = self.labels(**how)  # type: ignore[attr-defined]
+        mapping = dict(zip((0, -1), (start, start + len(found) - 1), strict=True))
+        mapping_arrays(mapping, self._store.dtype)  # both ends fit, or OverflowError
+        new = (np.arange(len(found)) + start).astype(self._store.dtype)
+        return self._edit(what, found[found != new], new[found != new], dry_run, how)
+
+    def resume(self, **how: Unpack[How]) -> Edit | None:
+        """Finish an edit that was interrupted; None if there is none that has to be.
+
+        Edits whose new labels are not among their old ones leave no trace: run them again.
+        """
+        journal = Journal.found(self._store)
+        if journal is None:
+            return None
+        return self._edit(journal.what, journal.old, journal.new, False, how)
+
+    def recompress(self, *, dry_run: bool = False, **how: Unpack[How]) -> list[Chunk]:
+        """Drop the borders between equal labels that edits left, and unused table entries.
+
+        Shards close up: a reader that has a shard's index, but not yet the chunk, may fail
+        then, and succeed when it tries again, as a `LabelVolume` does by itself.
+
+        Returns
+        -------
+        list of tuple of int
+            The chunks that are traced anew; others are not touched.
+        """
+        none = np.zeros(0, self._store.dtype)
+        chunks = [
+            ChunkEdit(chunk, self._store.key(chunk), none)
+            for chunk, edited in self._stored("Edited chunks", _edited_plan, how)
+            if edited
+        ]
+        if not dry_run:
+            self._ready(None, none, none, how)
+            self._rewrite(Edit(none, none, chunks), None, how)
+        return [edit.chunk for edit in chunks]
+
+    def _stored(self, text: str, plan: Callable[..., Any], how: How) -> Iterator[tuple[Chunk, Any]]:
+        """The results of plans for every chunk; damage stops an edit always."""
+        skip, self._skip = self._skip, False  # type: ignore[has-type]
+        try:
+            every = chunks_in(self._store, bounds(None, self._store.shape))
+            yield from self._each(text, plan, every, 64, how)
+        finally:
+            self._skip = skip
+
+    def _edit(
+        self,
+        what: str,
+        old: npt.NDArray[Any],
+        new: npt.NDArray[Any],
+        dry_run: bool,
+        how: How,
+    ) -> Edit:
+        journal = None if dry_run else self._ready(what, old, new, how)
+        if not len(old):
+            return Edit(old, new, [])
+        chunks = []
+        fill = np.array([self._store.fill], self._store.dtype)
+        for chunk, found in self._stored("Search", stored_labels_plan, how):
+            found = fill if found is None else found
+            held = found[places_in(old, found)[1]]
+            if len(held):
+                chunks.append(ChunkEdit(chunk, self._store.key(chunk), held))
+        edit = Edit(old, new, chunks)
+        if dry_run:
+            return edit
+        if journal is None and chunks and places_in(old, np.unique(new))[1].any():
+            journal = Journal.begin(self._store, what, old, new)
+        self._rewrite(edit, journal, how)
+        if journal is not None:
+            journal.end()
+        return edit
+
+    def _ready(
+        self, what: str | None, old: npt.NDArray[Any], new: npt.NDArray[Any], how: How
+    ) -> Journal | None:
+        """Whether an edit may begin; the journal, if it is one to go on with."""
+        self._store.check_writable()
+        executor = how.get("executor") or self._executor
+        if not (self._store.is_shared or in_process(executor)):
+            raise ValueError("an array in memory can't be edited by other processes")
+        journal = Journal.found(self._store)
+        if journal is None:
+            return None
+        same = np.array_equal(journal.old, old) and np.array_equal(journal.new, new)
+        if journal.what != what or not same:
+            raise CrackleError(
+                f"an edit of this array ({journal.what}) was interrupted: run it again, or "
+                "call resume(), before another one"
+            )
+        return journal
+
+    def _rewrite(self, edit: Edit, journal: Journal | None, how: How) -> None:
+        work = list(work_on(self._store, edit, {} if journal is None else journal.digests()))
+        task = bound(rewrite, self._store, None if journal is None else journal.prefix)
+        options: How = {
+            "executor": how.get("executor") or self._executor,
+            "progress": how.get("progress", False),
+        }
+        for _ in run(task, work, "Edit", len(work), **options):
+            pass
+
+
+def _edited_plan(store: ChunkStore, chunk: Chunk) -> Generator[list[Range], list[Any], bool]:
+    """Whether a chunk may have borders between equal labels."""
+    (data,) = yield [(0, FIRST_BYTES)]
+    if data is None:
+        return False
+    head = CrackleHeader.frombytes(bytes(data))
+    store.check(head)
+    return head.is_remapped
