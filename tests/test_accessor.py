@@ -248,7 +248,7 @@ def test_decoded_on_opening(how, tmp_path):
             source_of(dataset[name])
     np.testing.assert_array_equal(source_of(dataset["big"])[0][...], LABELS)
     if how != "dask":
-        # what changes the byte order lies between two keys
+        # the key lies below what changes the byte order
         part = dataset["big"][3:, 2:9, 4]
         assert source_of(part)[1] == (slice(3, 24), slice(2, 9), slice(4, 5))
     dataset = OPEN[how](tmp_path, mask_and_scale=False)
