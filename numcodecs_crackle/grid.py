@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
@@ -17,7 +18,18 @@ from numcodecs_crackle.partial import FlatLabels, Range, Slices
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import compress, decompress
 
-__all__ = ["Piece", "Window", "batches", "bounds", "chunks_in", "piece_of", "window_of"]
+__all__ = [
+    "Axes",
+    "Piece",
+    "Window",
+    "batches",
+    "bounds",
+    "chunks_in",
+    "origin_of",
+    "piece_of",
+    "voxels_of",
+    "window_of",
+]
 
 Window = tuple[tuple[int, int], ...]  # [start, stop) along each axis
 
@@ -158,6 +170,59 @@ class Piece:
         return tuple(b - a for a, b in self.window)
 
 
+Cut = tuple[bytes | None, Window, Slices | None, bool]
+
+
+def _cut(
+    store: ChunkStore, window: Window, labels: npt.NDArray[Any] | None
+) -> Generator[list[Range], list[Any], Cut | None]:
+    """A plan for the slices of a box, as a stream.
+
+    The stream, None if the chunk is not stored; the box; the slices, None for all; and
+    whether the stream has more of each slice than the box.
+    """
+    axes = Axes.of(store)
+    zs = axes.slices(store, window)
+    whole = all(window[a] == (0, store.chunks[a]) for a in (axes.x, axes.y) if a is not None)
+    every = math.prod(store.chunks[a] for a in axes.slow)
+    if labels is None and len(zs) == every:
+        (data,) = yield [(0, None)]
+        if data is not None:
+            data = bytes(data)
+            store.check(CrackleHeader.frombytes(data))
+        return data, window, None, not whole
+
+    def pick(section: FlatLabels) -> Slices:
+        nonlocal window
+        if labels is None:
+            return zs
+        held = np.intersect1d(zs, section.slices_with(labels))
+        if not len(held):
+            return held
+        window = _around(store, axes, window, held)
+        return axes.slices(store, window)
+
+    found = yield from partial.slices_of(pick, store.check)
+    if found is None:
+        return (
+            None if labels is not None and store.fill not in labels else (None, window, None, False)
+        )
+    data, zs = found
+    return (data, window, zs, not whole) if len(zs) else None
+
+
+def _cropped(store: ChunkStore, cut: Cut, label: int | None = None) -> npt.NDArray[Any]:
+    """The voxels (x, y, z) of a box, or where a label is."""
+    data, window, zs, more = cut
+    with partial.slices_named(zs):
+        voxels = decompress(data, label, parallel=1)
+    if not more:
+        return voxels
+    axes = Axes.of(store)
+    x, y = axes.range_of(axes.x, window), axes.range_of(axes.y, window)
+    return voxels[slice(*x), slice(*y)]
+
+
 def piece_of(
     store: ChunkStore, window: Window, labels: npt.NDArray[Any] | None = None
 ) -> Generator[list[Range], list[Any], Piece | None]:
@@ -174,44 +239,34 @@ def piece_of(
         Only slices from the first to the last with any of these are wanted: the box may be
         smaller. None if none has any.
     """
-    axes = Axes.of(store)
-    zs = axes.slices(store, window)
-    x, y = axes.range_of(axes.x, window), axes.range_of(axes.y, window)
-    slices_cut = (x[1] - x[0], y[1] - y[0]) != tuple(
-        1 if a is None else store.chunks[a] for a in (axes.x, axes.y)
-    )
-    all_slices = len(zs) == np.prod([store.chunks[a] for a in axes.slow], dtype=np.intp)
-    if all_slices and not slices_cut and labels is None:
-        (data,) = yield [(0, None)]
-        if data is not None:
-            data = bytes(data)
-            store.check(CrackleHeader.frombytes(data))
-        return Piece(data, window)
-
-    def pick(section: FlatLabels) -> Slices:
-        nonlocal window
-        if labels is None:
-            return zs
-        held = np.intersect1d(zs, section.slices_with(labels))
-        if not len(held):
-            return held
-        window = _around(store, axes, window, held)
-        return axes.slices(store, window)
-
-    found = yield from partial.slices_of(pick, store.check)
-    if found is None:
-        if labels is not None and store.fill not in labels:
-            return None
-        return Piece(None, window)
-    data, zs = found
-    if not len(zs):
+    cut = yield from _cut(store, window, labels)
+    if cut is None:
         return None
-    if slices_cut:
-        with partial.slices_named(zs):
-            array = decompress(data, parallel=1)
-        data = compress(np.asfortranarray(array[slice(*x), slice(*y)]), parallel=1)
-        return Piece(data, window)
-    return Piece(data, window, zs)
+    data, window, zs, more = cut
+    if data is None or not more:
+        return Piece(data, window, zs)
+    return Piece(compress(np.asfortranarray(_cropped(store, cut)), parallel=1), window)
+
+
+def voxels_of(
+    store: ChunkStore,
+    window: Window,
+    labels: npt.NDArray[Any] | None = None,
+    label: int | None = None,
+) -> Generator[list[Range], list[Any], tuple[Window, npt.NDArray[Any] | None] | None]:
+    """A plan for the voxels of a box of a chunk, in the array's axes, or where a label is.
+
+    The box and ``labels`` are as for `piece_of`. None instead of an array where all is the
+    fill value, and None alone where no slice has any of the labels.
+    """
+    cut = yield from _cut(store, window, labels)
+    if cut is None:
+        return None
+    if cut[0] is None:
+        return cut[1], None
+    shape = [b - a for a, b in cut[1]]
+    coded = _cropped(store, cut, label).T.reshape([shape[a] for a in store.axes])
+    return cut[1], coded.transpose(np.argsort(store.axes))
 
 
 def _around(store: ChunkStore, axes: Axes, window: Window, zs: Slices) -> Window:
@@ -223,9 +278,3 @@ def _around(store: ChunkStore, axes: Axes, window: Window, zs: Slices) -> Window
     for a, places in zip(axes.slow, np.unravel_index(zs, shape), strict=True):
         result[a] = int(places.min()), int(places.max()) + 1
     return tuple(result)
-
-
-def in_array_axes(store: ChunkStore, piece: Piece, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Voxels (sx, sy, sz) of a piece's stream as the array has them."""
-    coded = voxels.T.reshape([piece.shape[a] for a in store.axes])
-    return coded.transpose(np.argsort(store.axes))

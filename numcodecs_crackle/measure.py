@@ -205,17 +205,24 @@ def contacts(
     -------
     dict of (smaller label, larger label) to float
     """
+    first, second, counts = contact_faces(binary, parallel)
+    wx, wy, wz = (float(w) for w in anisotropy)
+    areas = counts @ np.array([wy * wz, wx * wz, wx * wy])
+    return dict(zip(zip(first.tolist(), second.tolist(), strict=True), areas.tolist(), strict=True))
+
+
+def contact_faces(
+    binary: Any, parallel: int = 0
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.uint64]]:
+    """The same as arrays: smaller labels, larger ones, and faces (n, 3) across x, y, z."""
     stream, head = opened(binary)
     values, group = label_groups(stream, head.dtype)
     if head.voxels() == 0:
-        return {}
+        return values, values, np.zeros((0, 3), np.uint64)
     background = np.flatnonzero(values == 0)
     group[np.isin(group, background)] = _native.NO_GROUP
     pairs, counts = _summed(stream.contacts(group, parallel))
-    wx, wy, wz = (float(w) for w in anisotropy)
-    areas = counts @ np.array([wy * wz, wx * wz, wx * wy])
-    first, second = (values[pairs[:, i]].tolist() for i in range(2))
-    return dict(zip(zip(first, second, strict=True), areas.tolist(), strict=True))
+    return values[pairs[:, 0]], values[pairs[:, 1]], counts
 
 
 def _summed(

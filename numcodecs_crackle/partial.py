@@ -251,7 +251,9 @@ def slices_of(
     codes = b"".join(take(int(starts[z]), int(ends[z])) for z in zs)
     section = labels.cut(zs)
     part_index = index[zs].tobytes()
-    few = replace(head, sz=len(zs), num_label_bytes=len(section)).tobytes()
+    # The table may now have labels that no voxel has.
+    edited = head.is_remapped or len(zs) < head.sz
+    few = replace(head, sz=len(zs), num_label_bytes=len(section), is_remapped=edited).tobytes()
     model = data[at.model : at.cracks]
     if not head.format_version:
         return b"".join((few, part_index, section, model, codes)), zs

@@ -17,6 +17,7 @@ from numcodecs_crackle.grid import batches, bounds, chunks_in
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
 from numcodecs_crackle.volume_edit import VolumeEdits
+from numcodecs_crackle.volume_faces import VolumeFaces
 from numcodecs_crackle.volume_lookup import (
     holding_plan,
     labels_plan,
@@ -32,7 +33,7 @@ __all__ = ["LabelVolume", "chunk_labels"]
 _MANY, _FEW = 64, 8
 
 
-class LabelVolume(VolumeEdits):
+class LabelVolume(VolumeFaces, VolumeEdits):
     """The labels of a Zarr array that this package coded, asked for without its voxels.
 
     Parameters

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import partial
-from numcodecs_crackle.grid import Axes, Window, in_array_axes, origin_of, piece_of, window_of
-from numcodecs_crackle.partial import Range, slices_named
+from numcodecs_crackle.grid import Axes, Window, origin_of, piece_of, voxels_of, window_of
+from numcodecs_crackle.partial import Range
 from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.stream import decompress
 from numcodecs_crackle.stream import labels as labels_of_stream
 
 __all__ = ["holding_plan", "labels_plan", "mask_plan", "stored_labels_plan", "voxels_plan"]
@@ -80,15 +79,14 @@ def mask_plan(
 ) -> Generator[list[Range], list[Any], tuple[tuple[int, ...], npt.NDArray[np.bool_]] | None]:
     """Where a label is in a chunk: an offset in the array and a cropped mask, or None."""
     window = window_of(store, chunk, region)
-    piece = yield from piece_of(store, window, np.array([label], store.dtype))
-    if piece is None:
+    wanted = np.array([label], store.dtype)
+    found = yield from voxels_of(store, window, wanted, label)
+    if found is None:
         return None
-    start = np.array(origin_of(store, chunk)) + np.array([a for a, _ in piece.window], np.intp)
-    if piece.binary is None:
-        return tuple(start.tolist()), np.ones(piece.shape, np.bool_)
-    with slices_named(piece.slices):
-        found = decompress(piece.binary, label=label, parallel=1)
-    mask = in_array_axes(store, piece, found)
+    window, mask = found
+    start = np.array(origin_of(store, chunk)) + np.array([a for a, _ in window], np.intp)
+    if mask is None:
+        return tuple(start.tolist()), np.ones([b - a for a, b in window], np.bool_)
     box = []
     for axis in range(mask.ndim):
         held = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
@@ -106,16 +104,12 @@ def voxels_plan(
 
     None for the array if all are the fill value; None alone if none has any of ``labels``.
     """
-    piece = yield from piece_of(store, window_of(store, chunk, region), labels)
-    if piece is None:
+    found = yield from voxels_of(store, window_of(store, chunk, region), labels)
+    if found is None:
         return None
-    place = tuple(
-        (o + a, o + b) for o, (a, b) in zip(origin_of(store, chunk), piece.window, strict=True)
-    )
-    if piece.binary is None:
-        return place, None
-    with slices_named(piece.slices):
-        voxels = in_array_axes(store, piece, decompress(piece.binary, parallel=1))
-    if labels is not None:
+    window, voxels = found
+    origin = origin_of(store, chunk)
+    place = tuple((o + a, o + b) for o, (a, b) in zip(origin, window, strict=True))
+    if labels is not None and voxels is not None:
         voxels = np.where(np.isin(voxels, labels), voxels, store.dtype.type(0))
     return place, voxels
