@@ -194,15 +194,15 @@ def _cut(
 
     def pick(section: FlatLabels) -> Slices:
         nonlocal window
-        if labels is None:
-            return zs
         held = np.intersect1d(zs, section.slices_with(labels))
         if not len(held):
             return held
         window = _around(store, axes, window, held)
         return axes.slices(store, window)
 
-    found = yield from partial.slices_of(pick, store.check)
+    found = yield from partial.slices_of(
+        zs if labels is None else pick, store.check, verify=store.verify
+    )
     if found is None:
         return (
             None if labels is not None and store.fill not in labels else (None, window, None, False)

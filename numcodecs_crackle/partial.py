@@ -34,8 +34,8 @@ __all__ = [
     "slices_of",
 ]
 
-# What is read first, in the hope that the label section ends within.
-FIRST_BYTES = 4096
+# What is read first, in the hope that the table of labels ends within.
+FIRST_BYTES = 2048
 # Bytes between two wanted ranges that are read along rather than asked around.
 _GAP = 1024
 # What a stream says of its own sizes is asked for only up to this: bytes, and bytes a voxel,
@@ -70,7 +70,8 @@ class FlatLabels:
     keys: npt.NDArray[Any]  # each component's place in the table
 
     @classmethod
-    def of(cls, data: bytes, head: CrackleHeader) -> FlatLabels:
+    def of(cls, data: bytes, head: CrackleHeader, nbytes: int | None = None) -> FlatLabels:
+        """A section, or what of it is before the keys, if its ``nbytes`` are given."""
         if len(data) < 8:
             raise FormatError("there is no number of labels", "labels")
         count = int.from_bytes(data[:8], "little")
@@ -84,8 +85,10 @@ class FlatLabels:
             raise FormatError("a slice has more components than pixels", "labels")
         ends = np.cumsum(counts, dtype=np.int64)
         width = byte_width(count)
-        if counts_end + int(ends[-1]) * width != len(data):
+        if counts_end + int(ends[-1]) * width != (len(data) if nbytes is None else nbytes):
             raise FormatError("the keys are not one for each component", "labels")
+        if nbytes is not None:
+            return cls(head, data, count, counts, ends, np.zeros(0, f"<u{width}"))
         keys = np.frombuffer(data, f"<u{width}", offset=counts_end)
         if keys.size and int(keys.max()) >= count:
             raise FormatError("a component's key is not in the table of labels", "labels")
@@ -114,10 +117,16 @@ class FlatLabels:
         before = np.concatenate([[0], np.cumsum(hits)])
         return np.flatnonzero(before[self.ends] > before[self.ends - self.counts])
 
-    def cut(self, zs: Slices) -> bytes:
-        """A label section of some slices, with the whole table."""
+    @property
+    def width(self) -> int:
+        """Bytes of a key."""
+        return self.keys.itemsize
+
+    def cut(self, zs: Slices, keys: bytes | None = None) -> bytes:
+        """A label section of some slices, with the whole table; their keys, if not here."""
         table = self.data[: 8 + self.count * self.head.stored_data_width]
-        return b"".join((table, self.counts[zs].tobytes(), self.keys_of(zs).tobytes()))
+        keys = self.keys_of(zs).tobytes() if keys is None else keys
+        return b"".join((table, self.counts[zs].tobytes(), keys))
 
 
 @dataclass
@@ -173,6 +182,7 @@ def slices_of(
     pick: Slices | Callable[[FlatLabels], Slices],
     check: Check = None,
     whole: bool = False,
+    verify: bool = True,
 ) -> Generator[list[Range], list[Any], tuple[bytes, Slices] | None]:
     """A plan for some slices: a stream of them alone.
 
@@ -189,6 +199,9 @@ def slices_of(
         may be.
     whole
         All is there: sizes need not be doubted before they are asked for.
+    verify
+        False to read of the label section only the table and the keys of the slices, where
+        ``pick`` says which: a fraction, but the section's checksum is of all of it.
 
     Returns
     -------
@@ -207,60 +220,107 @@ def slices_of(
     head = at.head
     if not (at.read_in_parts or (whole and head.label_format == LabelFormat.FLAT)):
         return (yield from _slices_of_whole(pick, check))
-    if len(data) < at.cracks:
-        if len(data) == FIRST_BYTES:
-            (more,) = yield [(FIRST_BYTES, at.cracks)]
-            data += b"" if more is None else bytes(more)
-        if len(data) < at.cracks:
-            raise FormatError("the label section is cut off", "labels")
-    index = at.read_index(data)
-    if not callable(pick) and len(pick) and int(pick[-1]) >= head.sz:
-        raise FormatError(f"there are {head.sz} slices, and no slice {int(pick[-1])}", "header")
+    have = _Have()
+    have.add(0, data)
+    some = None if verify or callable(pick) else pick  # of which slices keys are read
+    yield from have.more(at.cracks if some is None else at.labels + 8)
+    if some is not None:
+        count = int.from_bytes(have.take(at.labels, at.labels + 8, "labels"), "little")
+        keys_at = at.labels + 8 + count * head.stored_data_width
+        keys_at += head.sz * byte_width(head.sx * head.sy)
+        if keys_at > at.model:
+            raise FormatError("the table of labels is cut off", "labels")
+        yield from have.more(keys_at)
+    index = at.read_index(have.take(0, at.labels, "crack index"))
     ends = at.cracks + np.cumsum(index, dtype=np.int64)
     starts = ends - index
     tail = int(ends[-1])
     if tail - at.cracks > at.most and not whole:
         return (yield from _slices_of_whole(pick, check))
-    section = data[at.labels : at.model]
-    labels = FlatLabels.of(section, head)
-    zs = pick(labels) if callable(pick) else pick
-    wanted = _joined_ranges(starts[zs], ends[zs])
-    if head.format_version:
+    wanted: list[tuple[int, int]] = []
+    if some is None:
+        section = have.take(at.labels, at.model, "labels")
+        labels = FlatLabels.of(section, head)
+        zs = pick(labels) if callable(pick) else pick
+    else:
+        section = have.take(at.labels, keys_at, "labels")
+        labels = FlatLabels.of(section, head, at.model - at.labels)
+        zs = some
+    if len(zs) and int(zs[-1]) >= head.sz:
+        raise FormatError(f"there are {head.sz} slices, and no slice {int(zs[-1])}", "header")
+    if some is not None:
+        first, last = (
+            keys_at + labels.width * x[zs] for x in (labels.ends - labels.counts, labels.ends)
+        )
+        wanted += _joined_ranges(first, last)
+        wanted.append((at.model, at.cracks))
+    wanted += _joined_ranges(starts[zs], ends[zs])
+    if head.format_version and some is None:
         wanted.append((tail, tail + 4 + (4 * (int(zs[-1]) + 1) if len(zs) else 0)))
-    pieces = [(a, b) for a, b in wanted if b > len(data)]
-    parts = (yield list(pieces)) if pieces else []
-    have: dict[tuple[int, int], bytes] = {(0, len(data)): data} | {
-        r: b"" if part is None else bytes(part) for r, part in zip(pieces, parts, strict=True)
-    }
-
-    def take(start: int, stop: int) -> bytes:
-        for (a, b), part in have.items():
-            if a <= start and stop <= b:
-                found = part[start - a : stop - a]
-                if len(found) == stop - start:
-                    return found
-        raise FormatError("the crack codes are cut off", "crack codes")
-
-    crcs = np.zeros(0, np.uint32)
-    if head.format_version:
-        _check_labels(section, take(tail, tail + 4))
-        if len(zs):
-            crcs = np.frombuffer(take(tail + 4, wanted[-1][1]), "<u4")[zs]
+    elif head.format_version:
+        wanted += _joined_ranges(tail + 4 + 4 * zs, tail + 8 + 4 * zs)
+    yield from have.read(wanted)
+    if head.format_version and some is None:
+        _check_labels(section, have.take(tail, tail + 4, "crack codes"))
     if not len(zs):
         return b"", zs
-    codes = b"".join(take(int(starts[z]), int(ends[z])) for z in zs)
-    section = labels.cut(zs)
+    if some is None:
+        section = labels.cut(zs)
+    else:
+        keys = [have.take(int(a), int(b), "labels") for a, b in zip(first, last, strict=True)]
+        section = labels.cut(zs, b"".join(keys))
+    codes = [have.take(int(starts[z]), int(ends[z]), "crack codes") for z in zs]
+    crcs = []
+    if head.format_version:
+        crcs = [
+            have.take(tail + 4 + 4 * z, tail + 8 + 4 * z, "component checksums")
+            for z in zs.tolist()
+        ]
     part_index = index[zs].tobytes()
     # The table may now have labels that no voxel has.
     edited = head.is_remapped or len(zs) < head.sz
     few = replace(head, sz=len(zs), num_label_bytes=len(section), is_remapped=edited).tobytes()
-    model = data[at.model : at.cracks]
+    model = have.take(at.model, at.cracks, "markov model")
     if not head.format_version:
-        return b"".join((few, part_index, section, model, codes)), zs
+        return b"".join((few, part_index, section, model, *codes)), zs
     return b"".join(
-        (few, part_index, crc_bytes(part_index), section, model, codes, crc_bytes(section),
-         crcs.astype("<u4").tobytes())
-    ), zs  # fmt: skip
+        (few, part_index, crc_bytes(part_index), section, model, *codes, crc_bytes(section), *crcs)
+    ), zs
+
+
+class _Have:
+    """What was read of a stream so far."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, bytes]] = []
+
+    def add(self, start: int, data: Any) -> None:
+        if data is not None and len(data):
+            self._parts.append((start, bytes(data)))
+
+    def more(self, stop: int) -> Generator[list[Range], list[Any], None]:
+        """Read on from the beginning, up to ``stop``, unless the stream ended before."""
+        start, data = self._parts[0]
+        if len(data) < stop and len(data) >= FIRST_BYTES:
+            (rest,) = yield [(len(data), stop)]
+            self._parts[0] = start, data + (b"" if rest is None else bytes(rest))
+
+    def read(self, wanted: list[tuple[int, int]]) -> Generator[list[Range], list[Any], None]:
+        """Read ranges that are not all there."""
+        begun = len(self._parts[0][1])
+        wanted = [(a, b) for a, b in wanted if b > begun and b > a]
+        if wanted:
+            for (start, _), data in zip(wanted, (yield list(wanted)), strict=True):
+                self.add(start, data)
+
+    def take(self, start: int, stop: int, section: str) -> bytes:
+        """Bytes that were read. FormatError if they are not there."""
+        for at, data in self._parts:
+            if at <= start and stop <= at + len(data):
+                return data[start - at : stop - at]
+        if start == stop:
+            return b""
+        raise FormatError("it is cut off", section)
 
 
 def _slices_of_whole(

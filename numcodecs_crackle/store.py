@@ -45,6 +45,8 @@ class ChunkStore:
     array : zarr.Array
         Zarr 2 or 3, sharded or not. Behind Crackle there may be other codecs, before it
         transposition.
+    verify : bool
+        Whether of a chunk whose slices are read the label section is, too: see `slices_of`.
 
     Raises
     ------
@@ -52,8 +54,9 @@ class ChunkStore:
         For other arrays, and for shards within or behind other codecs.
     """
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, verify: bool = True) -> None:
         self.array = array
+        self.verify = verify
         metadata = array.metadata
         self.shape: tuple[int, ...] = tuple(array.shape)
         try:
@@ -95,8 +98,8 @@ class ChunkStore:
             self.axes = tuple(self.axes[i] for i in codec.order)
         self.behind = codecs[at + 1 :]
 
-    def __reduce__(self) -> tuple[type[ChunkStore], tuple[Any]]:
-        return type(self), (self.array,)
+    def __reduce__(self) -> tuple[type[ChunkStore], tuple[Any, bool]]:
+        return type(self), (self.array, self.verify)
 
     # ---- places ----
 

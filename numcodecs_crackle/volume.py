@@ -46,6 +46,10 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         With a URL: options for fsspec.
     executor : concurrent.futures.Executor, optional
         What work is sent to where an operation is given none.
+    verify : bool
+        Whether the label section of a chunk is verified where only some slices are read.
+        With False a single slice takes a fraction of the bytes; its borders are verified
+        still, its labels are not.
     on_error : "raise" or "skip"
         Whether a damaged chunk stops a query; else it is left out, a UserWarning names it,
         and it is appended to ``damaged``. Edits stop always.
@@ -79,6 +83,7 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         mode: Literal["r", "r+"] = "r+",
         storage_options: dict[str, Any] | None = None,
         executor: Any = None,
+        verify: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         if not hasattr(array, "store_path"):
@@ -89,7 +94,7 @@ class LabelVolume(VolumeFaces, VolumeEdits):
             raise ValueError(f'on_error must be "raise" or "skip", not {on_error!r}')
         self.array = array
         self.damaged: list[FormatError] = []
-        self._store = ChunkStore(array)
+        self._store = ChunkStore(array, verify)
         self._executor = executor
         self._skip = on_error == "skip"
 
