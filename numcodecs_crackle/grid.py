@@ -201,7 +201,7 @@ def _cut(
         return axes.slices(store, window)
 
     found = yield from partial.slices_of(
-        zs if labels is None else pick, store.check, verify=store.verify
+        zs if labels is None else pick, store.check, verify=store.verify, needs=labels
     )
     if found is None:
         return (

@@ -183,6 +183,7 @@ def slices_of(
     check: Check = None,
     whole: bool = False,
     verify: bool = True,
+    needs: npt.NDArray[Any] | None = None,
 ) -> Generator[list[Range], list[Any], tuple[bytes, Slices] | None]:
     """A plan for some slices: a stream of them alone.
 
@@ -202,6 +203,8 @@ def slices_of(
     verify
         False to read of the label section only the table and the keys of the slices, where
         ``pick`` says which: a fraction, but the section's checksum is of all of it.
+    needs
+        Labels: if the table that was read first has none of them, no slices are picked.
 
     Returns
     -------
@@ -222,6 +225,8 @@ def slices_of(
         return (yield from _slices_of_whole(pick, check))
     have = _Have()
     have.add(0, data)
+    if needs is not None and _lacks(data, at, needs):
+        return b"", np.zeros(0, np.intp)
     some = None if verify or callable(pick) else pick  # of which slices keys are read
     yield from have.more(at.cracks if some is None else at.labels + 8)
     if some is not None:
@@ -286,6 +291,18 @@ def slices_of(
     return b"".join(
         (few, part_index, crc_bytes(part_index), section, model, *codes, crc_bytes(section), *crcs)
     ), zs
+
+
+def _lacks(data: bytes, at: _Layout, labels: npt.NDArray[Any]) -> bool:
+    """Whether a table that is all there has none of some labels."""
+    if len(data) < at.labels + 8:
+        return False
+    count = int.from_bytes(data[at.labels : at.labels + 8], "little")
+    end = at.labels + 8 + count * at.head.stored_data_width
+    if end > min(len(data), at.model):
+        return False
+    table = np.frombuffer(data[at.labels + 8 : end], at.head.stored_dtype)
+    return not np.isin(table.astype(at.head.dtype), labels).any()
 
 
 class _Have:
@@ -441,7 +458,8 @@ def _labels_read(
         table = np.frombuffer(data[at.labels + 8 : end], head.stored_dtype)
         if head.is_sorted and (table[1:] < table[:-1]).any():
             raise FormatError("the table of labels is not sorted as it says", "labels")
-        return np.unique(table.astype(head.dtype, copy=False))
+        table = table.astype(head.dtype, copy=False)
+        return table if (table[1:] > table[:-1]).all() else np.unique(table)
     labels = FlatLabels.of(data[at.labels : at.model], head)
     if head.format_version and len(crc) < 4:
         if tail - at.cracks <= at.most:

@@ -80,7 +80,9 @@ class ChunkStore:
             self._read_codecs(tuple(metadata.codecs))
         self.coded_shape = tuple(self.chunks[a] for a in self.axes)
         self._prototype = default_buffer_prototype()
-        self._is_sync = _is_sync(array.store_path.store)
+        self._backend = array.store_path.store
+        self._prefix = f"{array.store_path.path}/" if array.store_path.path else ""
+        self._is_sync = _is_sync(self._backend)
 
     def _read_codecs(self, codecs: tuple[Any, ...]) -> None:
         if len(codecs) == 1 and hasattr(codecs[0], "index_codecs"):
@@ -161,7 +163,7 @@ class ChunkStore:
         waiting = [r for r in readings if not r.done]
         while waiting:
             asked = [(r, want) for r in waiting for want in r.requests()]
-            found = self._fetch([(r.path, *want) for r, want in asked])
+            found = self._fetch([(r.key, *want) for r, want in asked])
             answers: dict[int, list[Any]] = {}
             for (r, _), data in zip(asked, found, strict=True):
                 answers.setdefault(id(r), []).append(data)
@@ -169,9 +171,6 @@ class ChunkStore:
                 r.answer(answers.get(id(r), []))
             waiting = [r for r in waiting if not r.done]
         return [r.result for r in readings]
-
-    def _path(self, chunk: Chunk) -> Any:
-        return self.array.store_path / self.key(chunk)
 
     def _within(self, chunk: Chunk) -> Chunk:
         return tuple(c % n for c, n in zip(chunk, self.per_object, strict=True))
@@ -184,7 +183,7 @@ class ChunkStore:
         form = Form.of(self.shard, self.per_object)
         first = [tuple(o * n for o, n in zip(p, self.per_object, strict=True)) for p in places]
         want = (0, form.nbytes) if form.at_start else (-form.nbytes, None)
-        found = self._fetch([(self._path(chunk), *want) for chunk in first])
+        found = self._fetch([(self.key(chunk), *want) for chunk in first])
         result: dict[Chunk, Any] = {}
         for place, chunk, data in zip(places, first, found, strict=True):
             try:
@@ -193,8 +192,8 @@ class ChunkStore:
                 result[place] = _named(error, self.key(chunk))
         return result
 
-    def _fetch(self, requests: list[tuple[Any, int, int | None]]) -> list[bytes | None]:
-        """[start, stop) of each object: all of it for (0, None), its end for (-n, None)."""
+    def _fetch(self, requests: list[tuple[str, int, int | None]]) -> list[bytes | None]:
+        """[start, stop) of objects by key: all for (0, None), the end for (-n, None)."""
         if self._is_sync:
             return [self._get_now(*request) for request in requests]
 
@@ -206,23 +205,23 @@ class ChunkStore:
 
     # Stores differ in what they raise for a range beyond the end: then all is read.
 
-    def _get_now(self, path: Any, start: int, stop: int | None) -> bytes | None:
-        get, wanted = path.store.get_sync, _byte_range(start, stop)
+    def _get_now(self, key: str, start: int, stop: int | None) -> bytes | None:
+        get, key, wanted = self._backend.get_sync, self._prefix + key, _byte_range(start, stop)
         try:
-            return _part(get(path.path, prototype=self._prototype, byte_range=wanted), start, stop)
+            return _part(get(key, prototype=self._prototype, byte_range=wanted), start, stop)
         except Exception:
             if wanted is None:
                 raise
-            return _part(get(path.path, prototype=self._prototype), start, stop, True)
+            return _part(get(key, prototype=self._prototype), start, stop, True)
 
-    async def _get(self, path: Any, start: int, stop: int | None) -> bytes | None:
-        wanted = _byte_range(start, stop)
+    async def _get(self, key: str, start: int, stop: int | None) -> bytes | None:
+        get, key, wanted = self._backend.get, self._prefix + key, _byte_range(start, stop)
         try:
-            return _part(await path.get(self._prototype, wanted), start, stop)
+            return _part(await get(key, self._prototype, wanted), start, stop)
         except Exception:
             if wanted is None:
                 raise
-            return _part(await path.get(self._prototype), start, stop, True)
+            return _part(await get(key, self._prototype), start, stop, True)
 
     # ---- codecs behind ----
 
@@ -265,14 +264,14 @@ class ChunkStore:
     @property
     def is_shared(self) -> bool:
         """Whether other processes see what is written."""
-        store = self.array.store_path.store
+        store = self._backend
         while isinstance(store, WrapperStore):
             store = store._store
         return not isinstance(store, MemoryStore)
 
     def check_writable(self) -> None:
         """PermissionError or TypeError if objects can't be replaced."""
-        store = self.array.store_path.store
+        store = self._backend
         if store.read_only:
             raise PermissionError("the array was opened to be read only")
         if not (store.supports_writes and store.supports_deletes):
@@ -349,24 +348,23 @@ class ChunkStore:
 
     def get_object(self, key: str) -> bytes | None:
         """An object below the array's path."""
-        return self._fetch([(self.array.store_path / key, 0, None)])[0]
+        return self._fetch([(key, 0, None)])[0]
 
     def put_object(self, key: str, data: bytes) -> None:
         """Write an object below the array's path; it appears whole or not at all."""
         buffer = self._prototype.buffer.from_bytes(data)
-        sync((self.array.store_path / key).set(buffer))
+        sync(self._backend.set(self._prefix + key, buffer))
 
     def delete_object(self, key: str) -> None:
         """Remove an object; nothing if it is not there."""
-        sync((self.array.store_path / key).delete())
+        sync(self._backend.delete(self._prefix + key))
 
     def list_objects(self, below: str) -> list[str]:
         """The keys below one that ends with a slash, sorted, relative to the array's path."""
-        prefix = f"{self.array.store_path.path}/" if self.array.store_path.path else ""
 
         async def every() -> list[str]:
-            found = self.array.store_path.store.list_prefix(prefix + below)
-            return [key[len(prefix) :] async for key in found]
+            found = self._backend.list_prefix(self._prefix + below)
+            return [key[len(self._prefix) :] async for key in found]
 
         return sorted(sync(every()))
 
@@ -381,7 +379,7 @@ class _Reading:
     where: tuple[int, int] | FormatError | None  # in its shard
 
     def __post_init__(self) -> None:
-        self.path = self.store._path(self.chunk)
+        self.key = self.store.key(self.chunk)
         self.done = False
         self.result: Any = None
         self._plan = self.make()
@@ -394,7 +392,7 @@ class _Reading:
             self._unpack(None)  # not in its shard
 
     def _fail(self, error: FormatError) -> None:
-        self.done, self.result = True, _named(error, self.store.key(self.chunk))
+        self.done, self.result = True, _named(error, self.key)
 
     def _step(self, answer: list[Any] | None) -> None:
         try:

@@ -249,9 +249,7 @@ def test_chunks_that_are_not_stored():
     for name in ("fill", "fill in shards", "Zarr 2, Zstd"):
         _, z = stored(name)
         v = LabelVolume(z)
-        some = v._store._fetch(
-            [(v._store._path(chunk), 0, None) for chunk, _ in v.labels_by_chunk()]
-        )
+        some = v._store._fetch([(v._store.key(chunk), 0, None) for chunk, _ in v.labels_by_chunk()])
         assert None in some
         empty = zarr.create_array(
             store=MemoryStore(), shape=(9, 8), chunks=(4, 5), dtype="i2", fill_value=-2,
