@@ -16,7 +16,7 @@ import numpy as np
 from numcodecs import Zstd
 from tqdm import tqdm
 
-from benchmarks import OURS, REFERENCE, extras, memory, report, toolbox, zarr_arrays
+from benchmarks import OURS, REFERENCE, extras, memory, report, toolbox, volumes, zarr_arrays
 from benchmarks.cases import CROPS, Volume, cases, sparse, voronoi
 from benchmarks.contenders import contenders
 from benchmarks.timing import interleaved, ratio, summary
@@ -99,6 +99,8 @@ def measure(path: str | None, quick: bool, only: str) -> dict[str, Any]:
         "threads": lambda: extras.threads(real, seconds),
         "pins": lambda: extras.pins(pinned, seconds),
         "memory": lambda: memory.measure(real),
+        "volumes": lambda: volumes.measure(real, seconds, 2 if quick else 3),
+        "remote": lambda: volumes.remote(real),
         "zarr": lambda: zarr_arrays.measure(real, seconds, 2 if quick else 3),
     }
     for key, run in tqdm(steps.items(), desc="other sections"):

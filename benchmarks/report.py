@@ -122,6 +122,34 @@ def page(results: Results) -> str:
             "### Whole Zarr arrays\n\nA local store, with zarr's own threads.\n\n"
             + table(header, rows)
         )
+    if results.get("volumes"):
+        names = list(results["volumes"][0]["ms"])
+        rows = [
+            [
+                r["what"],
+                *(f"{r['ms'][n]:,.1f}" for n in names),
+                *(f"{r['ratios'][n]:,.0f}" for n in names[1:]),
+            ]
+            for r in results["volumes"]
+        ]
+        header = ["milliseconds", *names, *(f"times, {n}" for n in names[1:])]
+        parts.append(
+            "### Stored chunks\n\nA volume in 128^3 chunks in a local store, one thread: the "
+            "stored chunks are asked, or each is decoded, its voxels are, with fastremap and "
+            "cc3d where they help, and changed chunks are coded again.\n\n" + table(header, rows)
+        )
+    if results.get("remote"):
+        names = [n for n in results["remote"][0] if n != "what"]
+        rows = [
+            [r["what"], *(f"{r[n][k]:,}" for n in names for k in ("requests", "bytes"))]
+            for r in results["remote"]
+        ]
+        header = ["", *(f"{k}, {n}" for n in names for k in ("requests", "bytes"))]
+        parts.append(
+            "### Over a network\n\nWhat is asked of a server for the same volume. Zstd chunks "
+            "are read whole, as any codec's are that answers nothing but voxels.\n\n"
+            + table(header, rows)
+        )
     parts.append("### Every contender\n\n" + "\n".join(map(_case, results["cases"])))
     return "\n".join(parts)
 
