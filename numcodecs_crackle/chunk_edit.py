@@ -137,6 +137,11 @@ class Work(NamedTuple):
     new: npt.NDArray[Any]
     done: dict[str, set[str]]  # by key, digests of what needs no more to be done
 
+    @property
+    def size(self) -> int:
+        """The number of chunks."""
+        return sum(map(len, self.objects))
+
 
 def work_on(
     store: ChunkStore,

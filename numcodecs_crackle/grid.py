@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, product
+from itertools import chain, groupby, product
 from operator import index
 from typing import Any
 
@@ -20,11 +20,11 @@ from numcodecs_crackle.stream import compress, decompress
 
 __all__ = [
     "Axes",
+    "ChunksIn",
     "Piece",
     "Window",
     "batches",
     "bounds",
-    "chunks_in",
     "origin_of",
     "piece_of",
     "voxels_of",
@@ -93,23 +93,34 @@ def origin_of(store: ChunkStore, chunk: Chunk) -> tuple[int, ...]:
     return tuple(i * c for i, c in zip(chunk, store.chunks, strict=True))
 
 
-def chunks_in(store: ChunkStore, region: Window) -> Iterator[Chunk]:
+class ChunksIn:
     """The chunks that a region touches, those of one object after each other."""
-    if any(a >= b for a, b in region):
-        return
-    ranges = [range(a // c, -(-b // c)) for (a, b), c in zip(region, store.chunks, strict=True)]
-    per = store.per_object
-    if all(n == 1 for n in per):
-        yield from product(*ranges)
-        return
-    objects = [range(r.start // n, -(-r.stop // n)) for r, n in zip(ranges, per, strict=True)]
-    for place in product(*objects):
-        yield from product(
-            *(
-                range(max(r.start, p * n), min(r.stop, (p + 1) * n))
-                for r, p, n in zip(ranges, place, per, strict=True)
+
+    def __init__(self, store: ChunkStore, region: Window) -> None:
+        self._per_object = store.per_object
+        self._ranges = [
+            range(a // c, -(-b // c)) if a < b else range(0)
+            for (a, b), c in zip(region, store.chunks, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self._ranges))
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return chain.from_iterable(self.blocks(self._per_object))
+
+    def blocks(self, sizes: Sequence[int]) -> Iterator[Iterator[Chunk]]:
+        """The chunks by blocks of so many along each axis."""
+        if not len(self):
+            return
+        pairs = list(zip(self._ranges, sizes, strict=True))
+        for place in product(*(range(r.start // n, -(-r.stop // n)) for r, n in pairs)):
+            yield product(
+                *(
+                    range(max(r.start, p * n), min(r.stop, (p + 1) * n))
+                    for (r, n), p in zip(pairs, place, strict=True)
+                )
             )
-        )
 
 
 def batches(store: ChunkStore, chunks: Iterable[Chunk], most: int) -> Iterator[list[Chunk]]:
@@ -194,6 +205,7 @@ def _cut(
 
     def pick(section: FlatLabels) -> Slices:
         nonlocal window
+        assert labels is not None
         held = np.intersect1d(zs, section.slices_with(labels))
         if not len(held):
             return held

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import zarr
 from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.core.array_spec import ArrayConfig, ArraySpec
@@ -198,7 +199,13 @@ class ChunkStore:
             return [self._get_now(*request) for request in requests]
 
         async def get_all() -> list[bytes | None]:
-            return await asyncio.gather(*(self._get(*request) for request in requests))
+            free = asyncio.Semaphore(zarr.config.get("async.concurrency"))
+
+            async def get(*request: Any) -> bytes | None:
+                async with free:
+                    return await self._get(*request)
+
+            return await asyncio.gather(*(get(*request) for request in requests))
 
         result: list[bytes | None] = sync(get_all())
         return result

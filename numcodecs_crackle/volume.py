@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial as bound
 from operator import index
 from typing import Any, Literal, Unpack
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
-from numcodecs_crackle.grid import batches, bounds, chunks_in
+from numcodecs_crackle.grid import ChunksIn, Window, batches, bounds
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
 from numcodecs_crackle.volume_edit import VolumeEdits
@@ -124,14 +124,19 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         reduce: Callable[[list[Any]], Any] | None = None,
     ) -> Iterator[Any]:
         """The results of plans for chunks, by batches: a list of pairs, or reduced ones."""
-        every = list(chunks)
-        work = list(batches(self._store, every, most))
+        work = batches(self._store, chunks, most)
         task = bound(_task, self._store, plan, reduce)
-        how = {"executor": how.get("executor") or self._executor, **_progress(how)}
-        for result, errors in run(task, work, text, len(work), **how):
+        total = len(chunks) if isinstance(chunks, Sized) else None
+        for result, errors in run(task, work, text, total, len, **self._options(how)):
             for error in errors:
                 self._report(error)
             yield result
+
+    def _options(self, how: How) -> How:
+        return {
+            "executor": how.get("executor") or self._executor,
+            "progress": how.get("progress", False),
+        }
 
     def _each(
         self, text: str, plan: Callable[..., Any], chunks: Iterable[Chunk], most: int, how: How
@@ -145,9 +150,9 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         self.damaged.append(error)
         warnings.warn(f"left out: {error}", stacklevel=4)
 
-    def _chunks(self, region: Any) -> tuple[Any, list[Chunk]]:
+    def _chunks(self, region: Any) -> tuple[Window, ChunksIn]:
         window = bounds(region, self.shape)
-        return window, list(chunks_in(self._store, window))
+        return window, ChunksIn(self._store, window)
 
     def _known(self, labels: Any) -> npt.NDArray[Any]:
         """Labels, sorted, each once, without those that the dtype can't have."""
@@ -453,10 +458,6 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         if np.dtype(self.array.dtype).kind == "b":
             return result.view(np.bool_)
         return result
-
-
-def _progress(how: How) -> How:
-    return {"progress": how.get("progress", False)}
 
 
 def _task(

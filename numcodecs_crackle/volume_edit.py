@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numcodecs_crackle.chunk_edit import ChunkEdit, Edit, Journal, mapping_arrays, rewrite, work_on
 from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import CrackleError
-from numcodecs_crackle.grid import bounds, chunks_in
+from numcodecs_crackle.grid import ChunksIn, bounds
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import FIRST_BYTES, Range
 from numcodecs_crackle.store import Chunk, ChunkStore
@@ -33,7 +33,7 @@ class VolumeEdits:
     """
 
     _store: ChunkStore
-    _executor: Any
+    _options: Callable[[How], How]
     _each: Callable[..., Iterator[tuple[Chunk, Any]]]
 
     def remap(
@@ -128,7 +128,7 @@ class VolumeEdits:
         """The results of plans for every chunk; damage stops an edit always."""
         skip, self._skip = self._skip, False  # type: ignore[has-type]
         try:
-            every = chunks_in(self._store, bounds(None, self._store.shape))
+            every = ChunksIn(self._store, bounds(None, self._store.shape))
             yield from self._each(text, plan, every, 64, how)
         finally:
             self._skip = skip
@@ -166,8 +166,7 @@ class VolumeEdits:
     ) -> Journal | None:
         """Whether an edit may begin; the journal, if it is one to go on with."""
         self._store.check_writable()
-        executor = how.get("executor") or self._executor
-        if not (self._store.is_shared or in_process(executor)):
+        if not (self._store.is_shared or in_process(self._options(how)["executor"])):
             raise ValueError("an array in memory can't be edited by other processes")
         journal = Journal.found(self._store)
         if journal is None:
@@ -181,13 +180,10 @@ class VolumeEdits:
         return journal
 
     def _rewrite(self, edit: Edit, journal: Journal | None, how: How) -> None:
-        work = list(work_on(self._store, edit, {} if journal is None else journal.digests()))
+        work = work_on(self._store, edit, {} if journal is None else journal.digests())
         task = bound(rewrite, self._store, None if journal is None else journal.prefix)
-        options: How = {
-            "executor": how.get("executor") or self._executor,
-            "progress": how.get("progress", False),
-        }
-        for _ in run(task, work, "Edit", len(work), **options):
+        total = len(edit.chunks)
+        for _ in run(task, work, "Edit", total, lambda w: w.size, **self._options(how)):
             pass
 
 

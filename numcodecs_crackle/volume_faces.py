@@ -16,10 +16,10 @@ import numpy.typing as npt
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import (
     Axes,
+    ChunksIn,
     Piece,
     Window,
     bounds,
-    chunks_in,
     origin_of,
     piece_of,
     voxels_of,
@@ -59,7 +59,7 @@ class VolumeFaces:
     """Contacts and surfaces of a `LabelVolume`. Its chunks have up to 3 axes longer than 1."""
 
     _store: ChunkStore
-    _executor: Any
+    _options: Callable[[How], How]
     _report: Callable[[FormatError], None]
     _known: Callable[[Any], Labels]
     chunks_with: Callable[..., Any]
@@ -197,16 +197,15 @@ class VolumeFaces:
         how: How,
     ) -> Iterator[Any]:
         """The results of a task for blocks of the chunks in a window, or of some of them."""
-        blocks: dict[Chunk, list[Chunk]] = {}
-        for chunk in chunks_in(self._store, window):
-            if chunks is None or chunk in chunks:
-                blocks.setdefault(tuple(i // _BLOCK for i in chunk), []).append(chunk)
-        options: How = {
-            "executor": how.get("executor") or self._executor,
-            "progress": how.get("progress", False),
-        }
+        every = ChunksIn(self._store, window)
+        blocks = (
+            [chunk for chunk in block if chunks is None or chunk in chunks]
+            for block in every.blocks([_BLOCK] * len(window))
+        )
         work = bound(_block, self._store, window, task)
-        for result, errors in run(work, blocks.values(), text, len(blocks), **options):
+        total = len(every) if chunks is None else None
+        options = self._options(how)
+        for result, errors in run(work, filter(None, blocks), text, total, len, **options):
             for error in errors:
                 self._report(error)
             yield result

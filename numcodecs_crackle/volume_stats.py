@@ -135,7 +135,8 @@ def measured(
     depth = piece.shape[axes.slow[-1]] if axes.slow else 1
     leading = [range(piece.shape[a]) for a in axes.slow[:-1]]
     parts = []
-    for i, place in enumerate(product(*leading)):
+    last = axes.slow[-1] if axes.slow else None
+    for i, first in enumerate(product(*leading)):
         here = wanted.copy()
         here[: i * depth] = False
         here[(i + 1) * depth :] = False
@@ -148,16 +149,15 @@ def measured(
         counts = counts[held]
         low[:], high[:] = start, start
         total[:] = counts[:, None] * np.array(start, np.uint64)
-        for a, at in zip(axes.slow[:-1], place, strict=True):
+        for a, at in zip(axes.slow[:-1], first, strict=True):
             low[:, a] += at
             high[:, a] += at
             total[:, a] += counts * np.uint64(at)
-        last = axes.slow[-1] if axes.slow else None
-        for a, j, skip in ((axes.x, 0, 0), (axes.y, 1, 0), (last, 2, i * depth)):
-            if a is not None:
-                low[:, a] += boxes[held, j].astype(np.int64) - skip
-                high[:, a] += boxes[held, 3 + j].astype(np.int64) - skip
-                total[:, a] += sums[held, j] - counts * np.uint64(skip)
+        for axis, j, skip in ((axes.x, 0, 0), (axes.y, 1, 0), (last, 2, i * depth)):
+            if axis is not None:
+                low[:, axis] += boxes[held, j].astype(np.int64) - skip
+                high[:, axis] += boxes[held, 3 + j].astype(np.int64) - skip
+                total[:, axis] += sums[held, j] - counts * np.uint64(skip)
         parts.append(Sums(values[held], counts, low, high, total))
     return merged(parts)
 

@@ -36,35 +36,40 @@ def run(
     items: Iterable[T],
     text: str,
     total: int | None = None,
+    weight: Callable[[T], int] = lambda item: 1,
     *,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> Iterator[R]:
     """function(item) for each, in order, with a bounded number in flight.
 
+    ``total`` and ``weight`` are of the progress bar: all there is to do, and an item's part.
     If the caller stops early or anything raises, what has not begun is cancelled, and what
     has is waited for.
     """
-    bar = required("tqdm", "cli").tqdm(total=total, desc=text) if progress else nullcontext()
+    bar: Any = nullcontext()
+    if progress:
+        bar = required("tqdm", "cli").tqdm(total=total, desc=text)
     own = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
     with bar, own as pool:
         ahead = 2 * _workers(pool) + 1
-        waiting: deque[Future[R]] = deque()
+        waiting: deque[tuple[int, Future[R]]] = deque()
         left = iter(items)
         try:
             while True:
                 while len(waiting) < ahead and (item := next(left, _END)) is not _END:
-                    waiting.append(pool.submit(function, item))
+                    waiting.append((weight(item), pool.submit(function, item)))
                 if not waiting:
                     return
-                result = waiting.popleft().result()
+                done, future = waiting.popleft()
+                result = future.result()
                 if progress:
-                    bar.update()
+                    bar.update(done)
                 yield result
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
-            for future in waiting:
+            for _, future in waiting:
                 if not future.cancelled():
                     future.exception()
 
@@ -76,7 +81,7 @@ def _workers(pool: Executor) -> int:
     """How many items a pool works on at once."""
     client = getattr(pool, "_client", None)
     if client is not None:  # dask's
-        return max(1, sum(client.nthreads().values()))
+        return max(1, sum(map(int, client.nthreads().values())))
     return int(getattr(pool, "_max_workers", None) or os.cpu_count() or 1)
 
 
