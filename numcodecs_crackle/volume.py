@@ -10,6 +10,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
+import zarr
 
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
@@ -63,7 +64,7 @@ class LabelVolume(VolumeFaces, VolumeEdits):
     Raises
     ------
     TypeError
-        If the array is not coded by this package.
+        If the array is not coded by this package, or is a group.
 
     Notes
     -----
@@ -86,10 +87,10 @@ class LabelVolume(VolumeFaces, VolumeEdits):
         verify: bool = True,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        if not hasattr(array, "store_path"):
-            import zarr
-
-            array = zarr.open_array(array, mode=mode, storage_options=storage_options)
+        if not isinstance(array, (zarr.Array, zarr.Group)):
+            array = zarr.open(array, mode=mode, storage_options=storage_options)
+        if isinstance(array, zarr.Group):
+            raise TypeError(f"{array.store_path} is a group: open one of its arrays")
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error must be "raise" or "skip", not {on_error!r}')
         self.array = array

@@ -422,6 +422,16 @@ def test_arrays_of_others_are_refused():
 # ---- opening, work ----
 
 
+def test_groups_are_refused(tmp_path):
+    stored("plain", tmp_path / "x.zarr")
+    group = zarr.open_group(tmp_path / "x.zarr")
+    for one in (tmp_path / "x.zarr", group):
+        with pytest.raises(TypeError, match="is a group: open one of its arrays"):
+            LabelVolume(one)
+    with pytest.raises(FileNotFoundError):
+        LabelVolume(tmp_path / "y.zarr")
+
+
 def test_opening(tmp_path):
     a, _ = stored("plain", tmp_path / "x.zarr")
     for place in (tmp_path / "x.zarr" / "seg", f"{tmp_path}/x.zarr/seg"):
