@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial as bound
-from operator import index
+from itertools import chain
+from operator import index as as_int
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy.typing as npt
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.grid import batches, bounds, chunks_in
+from numcodecs_crackle.index import LabelIndex
+from numcodecs_crackle.index_answers import Covered, covered
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
 from numcodecs_crackle.volume_lookup import (
@@ -47,6 +51,11 @@ class LabelVolume:
     on_error : "raise" or "skip"
         Whether a damaged chunk stops a query; else it is left out, a UserWarning names it,
         and it is appended to ``damaged``. Edits stop always.
+    index : path, optional
+        The folder of a label index of this array: see `build_index`. Before the first query
+        it is checked against the array, and refreshed; `check_index` does so again.
+    trust_index : bool
+        Leave out that check: answers are right as of when the index was built.
 
     Attributes
     ----------
@@ -58,6 +67,8 @@ class LabelVolume:
     ------
     TypeError
         If the array is not coded by this package.
+    FileNotFoundError, ValueError, FormatError
+        If there is no index, or that of another array, or a damaged one.
 
     Notes
     -----
@@ -78,6 +89,8 @@ class LabelVolume:
         storage_options: dict[str, Any] | None = None,
         executor: Any = None,
         on_error: Literal["raise", "skip"] = "raise",
+        index: Any = None,
+        trust_index: bool = False,
     ) -> None:
         if not hasattr(array, "store_path"):
             import zarr
@@ -90,6 +103,11 @@ class LabelVolume:
         self._store = ChunkStore(array)
         self._executor = executor
         self._skip = on_error == "skip"
+        self._index: LabelIndex | None = None
+        if index is not None:
+            if not os.path.isdir(index):
+                raise FileNotFoundError(f"no label index at {index}: build_index makes one")
+            self._index = LabelIndex(self._store, index, self.axis_names, trust_index)
 
     def __repr__(self) -> str:
         store = self._store
@@ -120,11 +138,14 @@ class LabelVolume:
         every = list(chunks)
         work = list(batches(self._store, every, most))
         task = bound(_task, self._store, plan, reduce)
-        how = {"executor": how.get("executor") or self._executor, **_progress(how)}
-        for result, errors in run(task, work, text, len(work), **how):
+        for result, errors in run(task, work, text, len(work), **self._how(how)):
             for error in errors:
                 self._report(error)
             yield result
+
+    def _how(self, how: How) -> How:
+        executor = how.get("executor") or self._executor
+        return {"executor": executor, "progress": how.get("progress", False)}
 
     def _each(
         self, text: str, plan: Callable[..., Any], chunks: Iterable[Chunk], most: int, how: How
@@ -142,24 +163,30 @@ class LabelVolume:
         window = bounds(region, self.shape)
         return window, list(chunks_in(self._store, window))
 
+    def _covered(self, region: Any, how: How) -> tuple[Any, Covered]:
+        """A region, and what of it the index answers."""
+        window = bounds(region, self.shape)
+        return window, covered(self._index, self._store, window, self._how(how))
+
     def _known(self, labels: Any) -> npt.NDArray[Any]:
         """Labels, sorted, each once, without those that the dtype can't have."""
         array = np.asarray(labels)
         if array.dtype.kind == "b" or array.dtype == self.dtype:
             return np.unique(array.astype(self.dtype, copy=False))
-        every = [index(label) for label in np.ravel(array).tolist()]
+        every = [as_int(label) for label in np.ravel(array).tolist()]
         return np.unique(np.array([v for v in every if fits(v, self.dtype)], self.dtype))
 
     # ---- labels, from the tables ----
 
     def labels(self, region: Any = None, **how: Unpack[How]) -> npt.NDArray[Any]:
         """The labels of the volume, or of a region: array (n,), sorted, each once."""
-        window, chunks = self._chunks(region)
+        window, known = self._covered(region, how)
         found = np.zeros(0, self.dtype)
         waiting: list[npt.NDArray[Any]] = []
         rows = 0
         plan = bound(labels_plan, region=window)
-        for part in self._batches("Labels", plan, chunks, _MANY, how, _union):
+        read = self._batches("Labels", plan, known.chunks, _MANY, how, _union)
+        for part in chain(known.labels(), read):
             waiting.append(part)
             rows += len(part)
             if rows > max(1 << 16, 2 * len(found)):
@@ -186,12 +213,13 @@ class LabelVolume:
 
     def contains(self, label: int, region: Any = None, **how: Unpack[How]) -> bool:
         """Whether there is a label; stops at the first chunk that has it."""
-        window, chunks = self._chunks(region)
+        window, known = self._covered(region, how)
         wanted = self._known([label])
         if not len(wanted):
             return False
         plan = bound(holding_plan, region=window, labels=wanted)
-        return any(len(held) for _, held in self._each("Search", plan, chunks, _MANY, how))
+        read = self._each("Search", plan, known.chunks, _MANY, how)
+        return any(True for _ in known.holding(wanted)) or any(len(held) for _, held in read)
 
     def __contains__(self, label: int) -> bool:
         return self.contains(label)
@@ -208,14 +236,15 @@ class LabelVolume:
             labels a dict of such lists by label, of those that are there.
         """
         one = isinstance(label, (int, np.integer))
-        window, chunks = self._chunks(region)
+        window, known = self._covered(region, how)
         wanted = self._known([label] if one else list(label))  # type: ignore[arg-type]
         found: dict[int, list[Chunk]] = {}
         if len(wanted):
             plan = bound(holding_plan, region=window, labels=wanted)
-            for chunk, held in self._each("Search", plan, chunks, _MANY, how):
+            for chunk, held in self._each("Search", plan, known.chunks, _MANY, how):
                 for value in held.tolist():
                     found.setdefault(value, []).append(chunk)
+            found = known.with_chunks(found, wanted)
         if one:
             return next(iter(found.values()), [])
         return dict(sorted(found.items()))
@@ -254,7 +283,7 @@ class LabelVolume:
         return self._sums(label, region, how).statistics()
 
     def _sums(self, label: Any, region: Any, how: How) -> Sums:
-        window, chunks = self._chunks(region)
+        window, known = self._covered(region, how)
         nothing = Sums.none(self.dtype, len(self.shape))
         labels = None
         if label is not None:
@@ -264,7 +293,8 @@ class LabelVolume:
                 return nothing
         merger = Merger(nothing)
         plan = bound(measure_plan, region=window, labels=labels)
-        for part in self._batches("Statistics", plan, chunks, _FEW, how, merged):
+        read = self._batches("Statistics", plan, known.chunks, _FEW, how, merged)
+        for part in chain(known.sums(labels), read):
             merger.add(part)
         return merger.result()
 
@@ -373,6 +403,55 @@ class LabelVolume:
             raise ValueError(f"Label {label} not contained in image.")
         return rows[0]
 
+    # ---- the label index ----
+
+    def build_index(self, path: Any = None, **how: Unpack[How]) -> int:
+        """Build a label index, or bring one up to date, and use it from then on.
+
+        A row for each label of each chunk, with its voxel count, bounding box and sums of
+        places, in a folder of Parquet files, which DuckDB or pyarrow can read as well: see
+        `numcodecs_crackle.index.LabelIndex`. Statistics and lookups then read rows of it;
+        only chunks that a region cuts are still read themselves.
+
+        All chunks are measured that are not in it, or were changed since, and only those: so
+        the same call goes on after an interruption, where what was written stays.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            A local folder, made if need be; without it the index in use.
+
+        Returns
+        -------
+        int
+            How many chunks were measured.
+
+        Raises
+        ------
+        ValueError
+            If the folder has the index of another array, or other Parquet files.
+        FormatError
+            For a damaged chunk, unless on_error="skip", or a damaged file of the index.
+        """
+        if path is None:
+            return self._in_use().build(self._how(how), self._report)
+        new = LabelIndex(self._store, path, self.axis_names)
+        count = new.build(self._how(how), self._report)
+        self._index = new
+        return count
+
+    def check_index(self, **how: Unpack[How]) -> int:
+        """Compare the index with the array and refresh it; how many chunks were measured.
+
+        Refreshed are the files if they can be written to, else what this volume answers.
+        """
+        return self._in_use().check(self._how(how))
+
+    def _in_use(self) -> LabelIndex:
+        if self._index is None:
+            raise ValueError("there is no index in use: build_index(path) makes one")
+        return self._index
+
     # ---- voxels ----
 
     def mask(
@@ -392,10 +471,11 @@ class LabelVolume:
         ValueError
             If there is no such label.
         """
-        window, chunks = self._chunks(region)
+        window, known = self._covered(region, how)
         parts = []
-        if len(self._known([label])):
+        if len(wanted := self._known([label])):
             plan = bound(mask_plan, region=window, label=int(label))
+            chunks = known.chunks_holding(wanted)
             for _, part in self._each("Mask", plan, chunks, _FEW, how):
                 if part is not None:
                     parts.append(part)
@@ -446,10 +526,6 @@ class LabelVolume:
         if np.dtype(self.array.dtype).kind == "b":
             return result.view(np.bool_)
         return result
-
-
-def _progress(how: How) -> How:
-    return {"progress": how.get("progress", False)}
 
 
 def _task(
