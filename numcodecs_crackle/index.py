@@ -181,12 +181,14 @@ class LabelIndex:
     def usable(self) -> npt.NDArray[np.bool_]:
         """Whether the rows of each chunk are right."""
         right: npt.NDArray[np.bool_] = self._recorded == self._current
-        return right & (self._where != _NOWHERE)
+        right &= self._where != _NOWHERE
+        return right
 
     @property
     def _in_doubt(self) -> npt.NDArray[np.bool_]:
         doubt: npt.NDArray[np.bool_] = self._recorded != self._current
-        return doubt & (self._current != _DAMAGED)
+        doubt &= self._current != _DAMAGED
+        return doubt
 
     # ---- checking, measuring ----
 
