@@ -550,7 +550,11 @@ def _task(
 
 
 def _union(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint8)
+    if not parts:
+        return np.zeros(0, np.uint8)
+    # A stable sort merges what is sorted: of millions, far faster than numpy's unique.
+    every = np.sort(np.concatenate(parts), kind="stable")
+    return every[np.append(True, every[1:] != every[:-1])[: len(every)]]
 
 
 def chunk_labels(array: Any) -> Iterator[tuple[Chunk, npt.NDArray[Any]]]:
