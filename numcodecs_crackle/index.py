@@ -93,8 +93,8 @@ class LabelIndex:
     What it costs, of an array of n chunks: to check reads up to two small ranges of each (all
     of those behind other codecs); to update measures the chunks that are new or stale, and
     rewrites the parts that they are in, no others; to ask for a label reads the groups that
-    may have it; to ask for all reads all rows. In memory there are 40 bytes a chunk, the rows
-    of about one part, and the chunks in flight.
+    may have it; to ask for all reads all rows. In memory there are about 50 bytes a chunk (200
+    while chunks are checked or measured), the rows of one part, and the chunks in flight.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class LabelIndex:
     def usable(self) -> npt.NDArray[np.bool_]:
         """Whether the rows of each chunk are right."""
         right: npt.NDArray[np.bool_] = self._recorded == self._current
-        right &= self._where != _NOWHERE
+        right &= self._recorded != NO_FINGERPRINT
         return right
 
     @property
@@ -292,17 +292,18 @@ class LabelIndex:
         home = np.where(self._where[ids] < 0, _NEW, self._where[ids])
         by_home = np.argsort(home, kind="stable")
         ids, home = ids[by_home], home[by_home]
-        waiting = _Waiting(_NEW)
-        count = 0
-        for k, (id, print_, rows) in zip(
-            home.tolist(), self._measured(ids, how, report), strict=True
-        ):
-            if waiting.home != k or (k == _NEW and waiting.rows >= _PART_ROWS):
-                self._flush(waiting)
-                waiting = _Waiting(k)
-            waiting.add(id, print_, rows)
-            count += rows is not None
-        self._flush(waiting)
+        waiting, count = _Waiting(_NEW), 0
+        try:
+            for k, (id, print_, rows) in zip(
+                home.tolist(), self._measured(ids, how, report), strict=True
+            ):
+                if waiting.home != k or (k == _NEW and waiting.rows >= _PART_ROWS):
+                    done, waiting = waiting, _Waiting(k)
+                    self._flush(done)
+                waiting.add(id, print_, rows)
+                count += rows is not None
+        finally:  # whatever stopped it, what was measured is not lost
+            self._flush(waiting)
         for k, held in enumerate(self._parts):
             if held is not None and held.foreign:
                 self._replace(k, [], [], [])

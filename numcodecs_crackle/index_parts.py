@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numcodecs_crackle import _native
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.fileio import atomic_write
@@ -28,6 +29,7 @@ Ids = npt.NDArray[np.int64]
 NO_FINGERPRINT = -1
 _VERSION = 1
 _ABOUT, _CHUNKS, _FINGERPRINTS = b"crackle_index", b"crackle_chunks", b"crackle_fingerprints"
+_CRC = b"crackle_crc32c"  # of these, and the rows and labels of groups: Parquet has none there
 # A label's rows of a part are found in one or two groups of so many rows.
 _GROUP_ROWS = 1 << 14
 # What is believed of a file: more rows of a group are not read at once.
@@ -214,7 +216,7 @@ class Part:
         """From an open Parquet file."""
         metadata = file.metadata
         texts = metadata.metadata or {}
-        if any(key not in texts for key in (_ABOUT, _CHUNKS, _FINGERPRINTS)):
+        if any(key not in texts for key in (_ABOUT, _CHUNKS, _FINGERPRINTS, _CRC)):
             raise ValueError(f"{name} is not of a label index")
         theirs = layout.told(texts[_ABOUT], name)
         if not file.schema_arrow.remove_metadata().equals(layout.schema()):
@@ -238,12 +240,14 @@ class Part:
         told = [group.column(0).statistics for group in groups]
         limits = np.iinfo(layout.dtype)
         has = [s is not None and s.has_min_max for s in told]
-        lows = [s.min if h else limits.min for s, h in zip(told, has, strict=True)]
-        highs = [s.max if h else limits.max for s, h in zip(told, has, strict=True)]
-        return cls(
-            name, stamp, theirs, ids, prints, group_rows,
-            np.array(lows, layout.dtype), np.array(highs, layout.dtype),
+        lows, highs = (
+            np.array([getattr(s, side) if h else getattr(limits, side)
+                      for s, h in zip(told, has, strict=True)], layout.dtype)
+            for side in ("min", "max")
         )  # fmt: skip
+        if _crc(texts, group_rows, lows, highs) != texts[_CRC]:
+            raise _damage(name, "what it says of its chunks does not match its crc32c")
+        return cls(name, stamp, theirs, ids, prints, group_rows, lows, highs)
 
     def groups(self, labels: npt.NDArray[Any] | None) -> list[int]:
         """The groups of rows that may have any of some labels, sorted; all for None."""
@@ -311,12 +315,16 @@ def write_part(folder: str, name: str, layout: Layout, rows: Rows, ids: Ids, pri
         The chunks that they are of, and the fingerprint of each.
     """
     pq = required("pyarrow.parquet", "files")
-    about = {
-        _ABOUT: json.dumps(layout.about()),
+    texts = {
+        _ABOUT: json.dumps(layout.about()).encode(),
         # Text, as Parquet has it there: other readers stumble over anything else.
-        _CHUNKS: b64encode(ids.astype("<i8").tobytes()).decode(),
-        _FINGERPRINTS: b64encode(prints.astype("<i8").tobytes()).decode(),
+        _CHUNKS: b64encode(ids.astype("<i8").tobytes()),
+        _FINGERPRINTS: b64encode(prints.astype("<i8").tobytes()),
     }
+    labels = rows.sums.labels
+    ends = np.append(np.arange(_GROUP_ROWS, len(labels), _GROUP_ROWS), len(labels))
+    group_rows = np.diff(ends, prepend=0)
+    texts[_CRC] = _crc(texts, group_rows, labels[ends - group_rows], labels[ends - 1])
     places = layout.sum_columns[1 : 1 + 2 * len(layout.names)]
     # The ending keeps an unfinished file out of a *.parquet that also matches hidden ones.
     with (
@@ -330,7 +338,14 @@ def write_part(folder: str, name: str, layout: Layout, rows: Rows, ids: Ids, pri
         ) as writer,
     ):
         writer.write_table(layout.table(rows), row_group_size=_GROUP_ROWS)
-        writer.add_key_value_metadata({k.decode(): v for k, v in about.items()})
+        writer.add_key_value_metadata({k.decode(): text.decode() for k, text in texts.items()})
+
+
+def _crc(texts: dict[bytes, bytes], *groups: npt.NDArray[Any]) -> bytes:
+    """A checksum of what is said of chunks and groups of rows, as text."""
+    parts = [texts[key] for key in (_ABOUT, _CHUNKS, _FINGERPRINTS)]
+    numbers = [array.astype(array.dtype.newbyteorder("<")).tobytes() for array in groups]
+    return b"%08x" % _native.crc32c(b"\0".join([*parts, *numbers]))
 
 
 def _damage(name: str, reason: str) -> FormatError:
@@ -348,5 +363,5 @@ def damage_named(name: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, PermissionError, FormatError):
         raise
-    except (arrow, OSError) as error:
+    except (arrow, OSError, OverflowError, UnicodeDecodeError) as error:
         raise _damage(name, str(error).rstrip(".")) from error
