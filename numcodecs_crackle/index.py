@@ -312,9 +312,9 @@ class LabelIndex:
     def _flush(self, waiting: _Waiting) -> None:
         self._current[waiting.damaged] = _DAMAGED
         k: int | None = waiting.home
+        if not waiting.ids and (k == _NEW or not waiting.damaged):
+            return
         if k == _NEW:
-            if not waiting.ids:
-                return
             # Small updates fill up a part, so that there are not ever more small ones.
             small = [
                 i
@@ -391,7 +391,8 @@ class LabelIndex:
         old, new : array (m,)
             Labels, each of ``old`` once, and what they became; others stayed.
         fingerprints : array (n,)
-            Of the chunks as they are now: by `partial.fingerprint_of`; 0 if not stored.
+            Of the chunks as they are now: of a stream that is at hand
+            ``partial.local(partial.fingerprint_of(), stream)``; 0 of one that is not stored.
         before : array (n,), optional
             Those of the chunks that were edited. Without them a chunk is believed to have been
             as it was when it was checked last.
@@ -399,7 +400,9 @@ class LabelIndex:
         Raises
         ------
         OverflowError
-            If a new label does not fit the dtype of the array.
+            If a label does not fit the dtype of the array.
+        IndexError
+            For chunks outside of the grid.
         """
         old, new = _as_labels(old, self.layout.dtype), _as_labels(new, self.layout.dtype)
         by_label = np.argsort(old)
@@ -410,6 +413,8 @@ class LabelIndex:
             ids = np.asarray(chunks, np.int64)
             if ids.ndim != 1:
                 ids = self.layout.ids_of(ids)
+            if ((ids < 0) | (ids >= len(self._current))).any():
+                raise IndexError(f"there are no such chunks in a grid of {self.layout.grid}")
             was = self._current[ids] if before is None else np.asarray(before, np.int64)
             prints = np.asarray(fingerprints, np.int64)
             self._current[ids] = prints
