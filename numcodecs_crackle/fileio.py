@@ -56,10 +56,11 @@ def suffixes(name: str) -> tuple[str, str]:
 
 
 @contextmanager
-def atomic_write(path: Any) -> Iterator[BinaryIO]:
+def atomic_write(path: Any, ending: str = "") -> Iterator[BinaryIO]:
     """An open binary file that takes the place of ``path`` when the block ends well.
 
-    Until then it is a hidden file in the same folder, whose ``name`` ends as the path does.
+    Until then it is a hidden file in the same folder, whose ``name`` ends as the path does,
+    or with an ``ending`` behind that.
     If the block raises it is removed, and what was at ``path`` stays. Links are followed,
     an existing file's permissions are kept. Devices and pipes are written to directly.
 
@@ -82,7 +83,7 @@ def atomic_write(path: Any) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     folder, name = os.path.split(target)
     # Not all of a name that may be as long as names can be.
-    temporary = os.path.join(folder, f".{secrets.token_hex(8)}-{name[-40:]}")
+    temporary = os.path.join(folder, f".{secrets.token_hex(8)}-{name[-40:]}{ending}")
     try:
         with open(temporary, "x+b") as file:
             if mode:

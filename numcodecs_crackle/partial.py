@@ -49,11 +49,11 @@ Slices = npt.NDArray[np.intp]  # ascending, each once
 
 
 def local(plan: Plan, data: Any) -> Any:
-    """The result of a plan for bytes that are there."""
+    """The result of a plan for bytes that are there; None if there are none."""
     try:
         wanted = next(plan)
         while True:
-            wanted = plan.send([data[start:stop] for start, stop in wanted])
+            wanted = plan.send([None if data is None else data[a:b] for a, b in wanted])
     except StopIteration as end:
         return end.value
 

@@ -61,6 +61,23 @@ class Sums:
     def rows(self, which: npt.NDArray[Any]) -> Sums:
         return Sums(*(getattr(self, f.name)[which] for f in fields(self)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Sums]) -> Sums:
+        """The rows of several after each other."""
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+
+    def grouped(self, order: npt.NDArray[Any], first: npt.NDArray[Any]) -> Sums:
+        """The rows in some order, those from each ``first`` to the next added up."""
+        if len(first) == len(order):
+            return self.rows(order)
+        return Sums(
+            self.labels[order[first]],
+            np.add.reduceat(self.counts[order], first),
+            np.minimum.reduceat(self.lows[order], first, axis=0),
+            np.maximum.reduceat(self.highs[order], first, axis=0),
+            np.add.reduceat(self.sums[order], first, axis=0),
+        )
+
     def statistics(self) -> Statistics:
         boxes = np.concatenate([self.lows, self.highs], axis=1)
         return Statistics(self.labels, self.counts, boxes, self.sums / self.counts[:, None])
@@ -68,19 +85,11 @@ class Sums:
 
 def merged(parts: Sequence[Sums]) -> Sums:
     """Several, each label once, ascending."""
-    every = Sums(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Sums)))
+    every = Sums.joined(parts)
     order = np.argsort(every.labels, kind="stable")
     labels = every.labels[order]
     first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1])[: len(labels)])
-    if len(first) == len(labels):
-        return every.rows(order)
-    return Sums(
-        labels[first],
-        np.add.reduceat(every.counts[order], first),
-        np.minimum.reduceat(every.lows[order], first, axis=0),
-        np.maximum.reduceat(every.highs[order], first, axis=0),
-        np.add.reduceat(every.sums[order], first, axis=0),
-    )
+    return every.grouped(order, first)
 
 
 class Merger:
