@@ -70,6 +70,7 @@ class ChunkStore:
             chain = [c for c in (*(metadata.filters or ()), metadata.compressor) if c is not None]
             if not chain or getattr(chain[0], "codec_id", None) != "crackle":
                 raise TypeError(_REFUSED)
+            self.coder: Any = chain[0]
             self.behind: tuple[Any, ...] = tuple(chain[1:])
             if metadata.order == "F":
                 self.axes = self.axes[::-1]
@@ -93,7 +94,7 @@ class ChunkStore:
             if codec.to_dict()["name"] != "transpose":
                 raise TypeError(f"labels that pass through {codec} are none any more")
             self.axes = tuple(self.axes[i] for i in codec.order)
-        self.behind = codecs[at + 1 :]
+        self.coder, self.behind = codecs[at], codecs[at + 1 :]
 
     def __reduce__(self) -> tuple[type[ChunkStore], tuple[Any]]:
         return type(self), (self.array,)

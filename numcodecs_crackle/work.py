@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypedDict, TypeVar
@@ -39,7 +39,7 @@ def run(
     *,
     executor: Executor | None = None,
     progress: bool = False,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """function(item) for each, in order, with a bounded number in flight.
 
     If the caller stops early or anything raises, what has not begun is cancelled, and what
