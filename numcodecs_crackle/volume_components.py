@@ -149,12 +149,10 @@ class _Edge:
     count: int
     first: int = 0  # what precedes its components, of those of the array
 
-    def plane(self, axis: int, last: bool) -> npt.NDArray[Any]:
-        """Its axes are the array's, this one of length 1."""
+    def both(self, axis: int) -> npt.NDArray[Any]:
+        """The two planes; their axes are the array's, this one of length 1."""
         shape = [n if a != axis else 1 for a, n in enumerate(self.shape)]
-        both = decode_flat(self.planes[axis]).reshape(2, *shape)
-        plane: npt.NDArray[Any] = both[int(last)]
-        return plane
+        return decode_flat(self.planes[axis]).reshape(2, *shape)
 
 
 def _edge_plan(rule: _Rule, chunk: Chunk) -> Generator[list[Range], list[Any], _Edge | None]:
@@ -221,14 +219,19 @@ def _meetings(
 def _met(rule: _Rule, meetings: list[Meeting]) -> Pairs:
     """The components that are one over the borders of chunks."""
     result = [np.zeros((0, 2), np.int64)]
+    decoded: dict[tuple[int, int], npt.NDArray[Any]] = {}
+
+    def plane(edge: _Edge, axis: int, last: bool) -> npt.NDArray[Any]:
+        if (id(edge), axis) not in decoded:
+            decoded[id(edge), axis] = edge.both(axis)
+        found: npt.NDArray[Any] = decoded[id(edge), axis][int(last)]
+        return found
+
     for edge, others in meetings:
-        decoded: dict[tuple[int, bool], npt.NDArray[Any]] = {}
         for way, other in others:
             axis = next(a for a, w in enumerate(way) if w)
             last = way[axis] > 0
-            if (axis, last) not in decoded:
-                decoded[axis, last] = edge.plane(axis, last)
-            a, b = decoded[axis, last], other.plane(axis, not last)
+            a, b = plane(edge, axis, last), plane(other, axis, not last)
             for i, w in enumerate(way):
                 if w and i != axis:  # edges and corners of the planes
                     a = a.take([-1 if w > 0 else 0], i)
@@ -250,22 +253,30 @@ def _touching(
     ``most``: along how many axes connected voxels may be aside of each other.
     """
     of_a, of_b = _label_of(a, labels_a), _label_of(b, labels_b)
-    codes = []
-    steps = [(-1, 0, 1) if n > 1 else (0,) for n in a.shape]
-    for step in product(*steps):
-        if np.count_nonzero(step) > most:
-            continue
-        at = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(step, a.shape, strict=True))
-        to = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(step, a.shape, strict=True))
-        hit = (of_a[at] == of_b[to]) & (a[at] != 0) & (b[to] != 0)
-        code = (a[at][hit].astype(np.uint64) << np.uint64(32)) | b[to][hit].astype(np.uint64)
-        if len(code):
-            codes.append(code[np.append(True, code[1:] != code[:-1])])
-    if not codes:
-        return np.zeros((0, 2), np.int64)
+    hit = (of_a == of_b) & (a != 0) & (b != 0)
+    codes = [_codes(a[hit], b[hit])]
+    # What is hit needs no look aside: equal labels there are the same component.
+    left = np.nonzero((a != 0) & ~hit)
+    if most and len(left[0]):
+        here, label = a[left], of_a[left]
+        around = np.zeros([n + 2 for n in b.shape], b.dtype)
+        around[(slice(1, -1),) * b.ndim] = b
+        places = np.ravel_multi_index([at + 1 for at in left], around.shape)
+        strides = np.array(around.strides) // around.itemsize
+        for step in product(*((-1, 0, 1) if n > 1 else (0,) for n in b.shape)):
+            if 0 < sum(s != 0 for s in step) <= most:
+                there = around.reshape(-1)[places + int(strides @ step)]
+                hit = (there != 0) & (_label_of(there, labels_b) == label)
+                codes.append(_codes(here[hit], there[hit]))
     every = np.unique(np.concatenate(codes))
     low = every & np.uint64(0xFFFFFFFF)
     return np.stack([every >> np.uint64(32), low], axis=1).astype(np.int64)
+
+
+def _codes(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Pairs of components as one number each, most of those that repeat left out."""
+    code = (a.astype(np.uint64) << np.uint64(32)) | b.astype(np.uint64)
+    return code[:1] if len(code) < 2 else code[np.append(True, code[1:] != code[:-1])]
 
 
 def _label_of(components: npt.NDArray[Any], labels: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
