@@ -170,12 +170,13 @@ def work_on(
         yield piece()
 
 
-def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Chunk, int]]:
-    """Rewrite objects: the chunks that changed, and their fingerprints.
+def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Chunk, int, int]]:
+    """Rewrite objects: the chunks that changed, their fingerprints before and after.
 
+    Of those that an interrupted edit had changed before, -1 is given as the former.
     ``journal``: the prefix of keys to record digests under.
     """
-    fingerprints: list[tuple[Chunk, int]] = []
+    fingerprints: list[tuple[Chunk, int, int]] = []
 
     def change(chunk: Chunk, stream: bytes | None) -> bytes | None:
         if stream is None:
@@ -189,7 +190,9 @@ def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Ch
         else:
             result = recompress(stream, 1)
         # Which sees, too, that it is a chunk of this array.
-        fingerprints.append((chunk, local(fingerprint_of(store.check), result)))
+        after = local(fingerprint_of(store.check), result)
+        before = 0 if stream is None else local(fingerprint_of(store.check), stream)
+        fingerprints.append((chunk, before, after))
         return result
 
     written: dict[str, bytes] = {}
@@ -200,7 +203,7 @@ def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Ch
         if data is not None and _digest(data) in work.done.get(key, ()):
             del fingerprints[before:]
             found = store.read([(c, bound(fingerprint_of, store.check)) for c in chunks])
-            fingerprints += zip(chunks, found, strict=True)
+            fingerprints += [(c, -1, one) for c, one in zip(chunks, found, strict=True)]
         elif changed is not None:
             written[key] = changed
     if journal is not None and written:

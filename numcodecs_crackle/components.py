@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from numcodecs_crackle import _native
 from numcodecs_crackle.extras import progress_bar
@@ -57,8 +58,30 @@ def connected_components(
     ValueError
         For another connectivity.
     """
+    result, labels, has_background = numbered(
+        binary, connectivity, binary_image, progress, parallel
+    )
+    if not return_mapping:
+        return result
+    mapping = {0: 0} if has_background else {}
+    return result, mapping | dict(enumerate(labels.tolist(), 1))
+
+
+def check_connectivity(connectivity: int) -> None:
+    """ValueError for other than 6, 18 and 26."""
     if connectivity not in (6, 18, 26):
         raise ValueError(f"Only 6, 18, and 26 connectivity are supported. Got: {connectivity}")
+
+
+def numbered(
+    binary: Any,
+    connectivity: int,
+    binary_image: bool = False,
+    progress: bool = False,
+    parallel: int = 0,
+) -> tuple[bytes, npt.NDArray[Any], bool]:
+    """The stream of components, the label of each from 1 on, and whether there is background."""
+    check_connectivity(connectivity)
     stream, head = opened(binary)
     values, group = label_groups(stream, head.dtype)
     background = np.append(values == 0, True)  # the last one for NO_GROUP
@@ -88,8 +111,4 @@ def connected_components(
         markov_order=head.markov_model_order,
         parallel=parallel,
     )
-    if not return_mapping:
-        return result
-    labels = values[group[keys[is_root]]].tolist()
-    mapping = {0: 0} if (~foreground).any() else {}
-    return result, mapping | dict(enumerate(labels, 1))
+    return result, values[group[keys[is_root]]], bool((~foreground).any())

@@ -25,6 +25,7 @@ __all__ = [
     "Window",
     "batches",
     "bounds",
+    "in_array_axes",
     "origin_of",
     "piece_of",
     "voxels_of",
@@ -276,9 +277,13 @@ def voxels_of(
         return None
     if cut[0] is None:
         return cut[1], None
-    shape = [b - a for a, b in cut[1]]
-    coded = _cropped(store, cut, label).T.reshape([shape[a] for a in store.axes])
-    return cut[1], coded.transpose(np.argsort(store.axes))
+    return cut[1], in_array_axes(store, cut[1], _cropped(store, cut, label))
+
+
+def in_array_axes(store: ChunkStore, window: Window, voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The voxels (x, y, z) of a box of a chunk, as its stream has them, in the array's axes."""
+    coded = voxels.T.reshape([window[a][1] - window[a][0] for a in store.axes])
+    return coded.transpose(np.argsort(store.axes))
 
 
 def _around(store: ChunkStore, axes: Axes, window: Window, zs: Slices) -> Window:

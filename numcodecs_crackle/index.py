@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import partial
+from numcodecs_crackle.chunk_stats import Sums, measure_plan
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import batches
 from numcodecs_crackle.index_parts import (
@@ -32,7 +33,6 @@ from numcodecs_crackle.index_parts import (
 from numcodecs_crackle.partial import Range
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
-from numcodecs_crackle.volume_stats import Sums, measure_plan
 from numcodecs_crackle.work import How, run
 
 __all__ = ["LabelIndex"]
@@ -370,6 +370,11 @@ class LabelIndex:
     def _new_name(self) -> str:
         numbers = [int(m[1]) for name in self._stamps if (m := _NAME.fullmatch(name))]
         return f"part-{max(numbers, default=-1) + 1:06d}.parquet"
+
+    def doubt(self, chunks: Sequence[Chunk]) -> None:
+        """Compare the fingerprints of chunks again before their rows are used."""
+        with self._lock:
+            self._current[self.ids_of(chunks)] = _UNKNOWN
 
     def relabel(
         self,

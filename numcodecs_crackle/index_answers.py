@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numcodecs_crackle.chunk_stats import Sums
 from numcodecs_crackle.grid import ChunksIn, Window
 from numcodecs_crackle.index import LabelIndex
 from numcodecs_crackle.index_parts import Ids, Rows
 from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.volume_stats import Sums
 from numcodecs_crackle.work import How
 
 __all__ = ["Covered", "covered"]

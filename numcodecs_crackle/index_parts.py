@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import _native
+from numcodecs_crackle.chunk_stats import Sums
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.fileio import atomic_write
 from numcodecs_crackle.store import ChunkStore
-from numcodecs_crackle.volume_stats import Sums
 
 __all__ = ["NO_FINGERPRINT", "Layout", "Part", "Rows", "opened_part", "sorted_rows", "write_part"]
 

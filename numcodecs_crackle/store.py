@@ -18,7 +18,7 @@ from zarr.abc.store import RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 from zarr.core.array_spec import ArrayConfig, ArraySpec
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore, WrapperStore
+from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
 from numcodecs_crackle.chunks import check_head
 from numcodecs_crackle.errors import FormatError
@@ -26,7 +26,7 @@ from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Plan, Range
 from numcodecs_crackle.shards import Form, ShardIndex
 
-__all__ = ["ChunkStore"]
+__all__ = ["Chunk", "ChunkStore", "is_of_one_process"]
 
 Chunk = tuple[int, ...]
 # How a chunk is read: called for each attempt.
@@ -74,6 +74,7 @@ class ChunkStore:
             chain = [c for c in (*(metadata.filters or ()), metadata.compressor) if c is not None]
             if not chain or getattr(chain[0], "codec_id", None) != "crackle":
                 raise TypeError(_REFUSED)
+            self.coder: Any = chain[0]
             self.behind: tuple[Any, ...] = tuple(chain[1:])
             if metadata.order == "F":
                 self.axes = self.axes[::-1]
@@ -99,7 +100,7 @@ class ChunkStore:
             if codec.to_dict()["name"] != "transpose":
                 raise TypeError(f"labels that pass through {codec} are none any more")
             self.axes = tuple(self.axes[i] for i in codec.order)
-        self.behind = codecs[at + 1 :]
+        self.coder, self.behind = codecs[at], codecs[at + 1 :]
 
     def __reduce__(self) -> tuple[type[ChunkStore], tuple[Any, bool]]:
         return type(self), (self.array, self.verify)
@@ -267,14 +268,6 @@ class ChunkStore:
         return sync(run())
 
     # ---- writing ----
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other processes see what is written."""
-        store = self._backend
-        while isinstance(store, WrapperStore):
-            store = store._store
-        return not isinstance(store, MemoryStore)
 
     def check_writable(self) -> None:
         """PermissionError or TypeError if objects can't be replaced."""
@@ -470,3 +463,14 @@ def _is_sync(store: Any) -> bool:
     if isinstance(store, WrapperStore) and hasattr(store, "get_sync"):
         return _is_sync(store._store)
     return isinstance(store, (LocalStore, MemoryStore))
+
+
+def is_of_one_process(store: Any) -> bool:
+    """Whether what other processes write to a store is lost, or breaks it."""
+    while isinstance(store, WrapperStore):
+        store = store._store
+    if isinstance(store, (MemoryStore, ZipStore)):
+        return True
+    files = getattr(store, "fs", None)
+    protocol = getattr(getattr(files, "sync_fs", files), "protocol", ())
+    return "memory" in ((protocol,) if isinstance(protocol, str) else protocol)

@@ -10,19 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle.chunk_edit import ChunkEdit, Edit, Journal, mapping_arrays, rewrite, work_on
+from numcodecs_crackle.chunk_lookup import stored_labels_plan
 from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import CrackleError
 from numcodecs_crackle.grid import ChunksIn, bounds
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import FIRST_BYTES, Range
-from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.volume_lookup import stored_labels_plan
+from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process
+from numcodecs_crackle.volume_lookup import VolumeLookup
+from numcodecs_crackle.volume_work import MANY
 from numcodecs_crackle.work import How, in_process, run
 
 __all__ = ["VolumeEdits"]
 
 
-class VolumeEdits:
+class VolumeEdits(VolumeLookup):
     """Edits in the store: label tables of chunks are rewritten, no voxel is decoded.
 
     A chunk, or shard, is replaced whole or not at all: readers see it as it was or as it is
@@ -31,10 +33,6 @@ class VolumeEdits:
     some chunks and not others; run again it ends as if nothing had happened. Nobody else may
     write meanwhile.
     """
-
-    _store: ChunkStore
-    _options: Callable[[How], How]
-    _each: Callable[..., Iterator[tuple[Chunk, Any]]]
 
     def remap(
         self, mapping: Mapping[int, int], *, dry_run: bool = False, **how: Unpack[How]
@@ -86,7 +84,7 @@ class VolumeEdits:
         journal = Journal.found(self._store)
         if journal is not None and journal.what == what:
             return self._edit(what, journal.old, journal.new, dry_run, how)
-        found = self.labels(**how)  # type: ignore[attr-defined]
+        found = self.labels(**how)
         mapping = dict(zip((0, -1), (start, start + len(found) - 1), strict=True))
         mapping_arrays(mapping, self._store.dtype)  # both ends fit, or OverflowError
         new = (np.arange(len(found)) + start).astype(self._store.dtype)
@@ -126,10 +124,10 @@ class VolumeEdits:
 
     def _stored(self, text: str, plan: Callable[..., Any], how: How) -> Iterator[tuple[Chunk, Any]]:
         """The results of plans for every chunk; damage stops an edit always."""
-        skip, self._skip = self._skip, False  # type: ignore[has-type]
+        skip, self._skip = self._skip, False
         try:
             every = ChunksIn(self._store, bounds(None, self._store.shape))
-            yield from self._each(text, plan, every, 64, how)
+            yield from self._each(text, plan, every, MANY, how)
         finally:
             self._skip = skip
 
@@ -166,7 +164,8 @@ class VolumeEdits:
     ) -> Journal | None:
         """Whether an edit may begin; the journal, if it is one to go on with."""
         self._store.check_writable()
-        if not (self._store.is_shared or in_process(self._options(how)["executor"])):
+        alone = is_of_one_process(self.array.store_path.store)
+        if alone and not in_process(self._options(how)["executor"]):
             raise ValueError("an array in memory can't be edited by other processes")
         journal = Journal.found(self._store)
         if journal is None:
@@ -183,8 +182,15 @@ class VolumeEdits:
         work = work_on(self._store, edit, {} if journal is None else journal.digests())
         task = bound(rewrite, self._store, None if journal is None else journal.prefix)
         total = len(edit.chunks)
-        for _ in run(task, work, "Edit", total, lambda w: w.size, **self._options(how)):
-            pass
+        index, done = self._index, []
+        if index is not None:  # until all is done its rows of these chunks are not trusted
+            index.doubt([one.chunk for one in edit.chunks])
+        for changed in run(task, work, "Edit", total, lambda w: w.size, **self._options(how)):
+            if index is not None:
+                done += changed
+        if index is not None and done:
+            chunks, before, after = zip(*done, strict=True)
+            index.relabel(chunks, edit.old, edit.new, after, before)
 
 
 def _edited_plan(store: ChunkStore, chunk: Chunk) -> Generator[list[Range], list[Any], bool]:

@@ -20,6 +20,7 @@ from numcodecs_crackle.grid import (
     Piece,
     Window,
     bounds,
+    in_array_axes,
     origin_of,
     piece_of,
     voxels_of,
@@ -31,6 +32,7 @@ from numcodecs_crackle.partial import Range, slices_named
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import decompress
 from numcodecs_crackle.stream import labels as labels_of_stream
+from numcodecs_crackle.volume_lookup import VolumeLookup
 from numcodecs_crackle.work import How, run
 
 __all__ = ["Contacts", "VolumeFaces"]
@@ -55,14 +57,8 @@ class Contacts(NamedTuple):
     faces: npt.NDArray[np.uint64]
 
 
-class VolumeFaces:
+class VolumeFaces(VolumeLookup):
     """Contacts and surfaces of a `LabelVolume`. Its chunks have up to 3 axes longer than 1."""
-
-    _store: ChunkStore
-    _options: Callable[[How], How]
-    _report: Callable[[FormatError], None]
-    _known: Callable[[Any], Labels]
-    chunks_with: Callable[..., Any]
 
     def contacts(
         self,
@@ -275,14 +271,12 @@ def _read_plan(
     if whole:
         piece = yield from piece_of(store, window)
         assert piece is not None
-        shape = piece.shape
         if piece.binary is None:
-            voxels = np.full(shape, store.fill, store.dtype)
+            voxels = np.full(piece.shape, store.fill, store.dtype)
         else:
             with slices_named(piece.slices):
-                flat = decompress(piece.binary, parallel=1).T
-            coded = flat.reshape([shape[a] for a in store.axes])
-            voxels = coded.transpose(np.argsort(store.axes))
+                flat = decompress(piece.binary, parallel=1)
+            voxels = in_array_axes(store, window, flat)
         known = Known(piece, voxels)
     planes = {}
     for box in boxes:

@@ -1,115 +1,189 @@
-"""What single chunks answer: their labels, where one is, their voxels. Plans for a `ChunkStore`."""
+"""Which labels a `LabelVolume` has, and where; and its voxels."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import partial as bound
+from itertools import chain
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import partial
-from numcodecs_crackle.grid import Axes, Window, origin_of, piece_of, voxels_of, window_of
-from numcodecs_crackle.partial import Range
-from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.stream import labels as labels_of_stream
+from numcodecs_crackle.chunk_lookup import holding_plan, labels_plan, mask_plan, voxels_plan
+from numcodecs_crackle.store import Chunk
+from numcodecs_crackle.volume_work import FEW, MANY, VolumeWork
+from numcodecs_crackle.work import How
 
-__all__ = ["holding_plan", "labels_plan", "mask_plan", "stored_labels_plan", "voxels_plan"]
-
-Labels = npt.NDArray[Any]
+__all__ = ["VolumeLookup"]
 
 
-def stored_labels_plan(
-    store: ChunkStore, chunk: Chunk
-) -> Generator[list[Range], list[Any], Labels | None]:
-    """The labels that a chunk has as it is stored, padding and all; None without a chunk."""
-    found = yield from partial.labels_of(None, store.check)
-    return found
+class VolumeLookup(VolumeWork):
+    """Labels from the tables of chunks, and voxels of those that matter."""
+
+    def labels(self, region: Any = None, **how: Unpack[How]) -> npt.NDArray[Any]:
+        """The labels of the volume, or of a region: array (n,), sorted, each once."""
+        window, known = self._covered(region, how)
+        found = np.zeros(0, self.dtype)
+        waiting: list[npt.NDArray[Any]] = []
+        rows = 0
+        plan = bound(labels_plan, region=window)
+        read = self._batches("Labels", plan, known.chunks, MANY, how, _union)
+        for part in chain(known.labels(), read):
+            waiting.append(part)
+            rows += len(part)
+            if rows > max(1 << 16, 2 * len(found)):
+                found, waiting, rows = _union([found, *waiting]), [], 0
+        return _union([found, *waiting])
+
+    def num_labels(self, region: Any = None, **how: Unpack[How]) -> int:
+        """The number of labels."""
+        return len(self.labels(region, **how))
+
+    def min(self, region: Any = None, **how: Unpack[How]) -> int:
+        """The smallest label. ValueError if there are no voxels."""
+        return self._extreme(0, region, how)
+
+    def max(self, region: Any = None, **how: Unpack[How]) -> int:
+        """The largest label. ValueError if there are no voxels."""
+        return self._extreme(-1, region, how)
+
+    def _extreme(self, which: int, region: Any, how: How) -> int:
+        found = self.labels(region, **how)
+        if not len(found):
+            raise ValueError("there are no voxels")
+        return int(found[which])
+
+    def contains(self, label: int, region: Any = None, **how: Unpack[How]) -> bool:
+        """Whether there is a label; stops at the first chunk that has it."""
+        window, known = self._covered(region, how)
+        wanted = self._known([label])
+        if not len(wanted):
+            return False
+        plan = bound(holding_plan, region=window, labels=wanted)
+        read = self._each("Search", plan, known.chunks, MANY, how)
+        return any(True for _ in known.holding(wanted)) or any(len(held) for _, held in read)
+
+    def __contains__(self, label: int) -> bool:
+        return self.contains(label)
+
+    def chunks_with(
+        self, label: int | Iterable[int], region: Any = None, **how: Unpack[How]
+    ) -> Any:
+        """The chunks that have a label, or each of some labels.
+
+        Returns
+        -------
+        list of tuple of int
+            Places in the grid of chunks, C order (of shards after each other); with several
+            labels a dict of such lists by label, of those that are there.
+        """
+        one = isinstance(label, (int, np.integer))
+        window, known = self._covered(region, how)
+        wanted = self._known([label] if one else list(label))  # type: ignore[arg-type]
+        found: dict[int, list[Chunk]] = {}
+        if len(wanted):
+            plan = bound(holding_plan, region=window, labels=wanted)
+            for chunk, held in self._each("Search", plan, known.chunks, MANY, how):
+                for value in held.tolist():
+                    found.setdefault(value, []).append(chunk)
+            found = known.with_chunks(found, wanted)
+        if one:
+            return next(iter(found.values()), [])
+        return dict(sorted(found.items()))
+
+    def labels_by_chunk(
+        self, region: Any = None, **how: Unpack[How]
+    ) -> Iterator[tuple[Chunk, npt.NDArray[Any]]]:
+        """The labels of each chunk, or of what of it lies in a region.
+
+        Yields
+        ------
+        (place in the grid of chunks, array (n,) of labels, sorted)
+        """
+        window, chunks = self._chunks(region)
+        plan = bound(labels_plan, region=window)
+        return self._each("Labels", plan, chunks, MANY, how)
+
+    # ---- voxels ----
+
+    def mask(
+        self, label: int, region: Any = None, **how: Unpack[How]
+    ) -> tuple[tuple[int, ...], npt.NDArray[np.bool_]]:
+        """Where a label is. Only chunks and slices that have it are read.
+
+        Returns
+        -------
+        offset : tuple of int
+            The first voxel of the label's bounding box.
+        mask : bool array
+            Of the bounding box.
+
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        window, known = self._covered(region, how)
+        parts = []
+        if len(wanted := self._known([label])):
+            plan = bound(mask_plan, region=window, label=int(label))
+            chunks = known.chunks_holding(wanted)
+            for _, part in self._each("Mask", plan, chunks, FEW, how):
+                if part is not None:
+                    parts.append(part)
+        if not parts:
+            raise ValueError(f"Label {label} not contained in image.")
+        low = np.min([offset for offset, _ in parts], axis=0)
+        high = np.max([np.add(offset, part.shape) for offset, part in parts], axis=0)
+        result = np.zeros(tuple((high - low).tolist()), np.bool_)
+        for offset, part in parts:
+            place = tuple(
+                slice(o - a, o - a + n)
+                for o, a, n in zip(offset, low.tolist(), part.shape, strict=True)
+            )
+            result[place] = part
+        return tuple(low.tolist()), result
+
+    def read(
+        self,
+        region: Any = None,
+        labels: int | Iterable[int] | None = None,
+        **how: Unpack[How],
+    ) -> npt.NDArray[Any]:
+        """The voxels of a region; in shards, too, only the slices of it are read.
+
+        Parameters
+        ----------
+        labels : int or iterable of int, optional
+            Others become 0; what has none of these is not decoded.
+
+        Returns
+        -------
+        array
+            With all axes: an integer in ``region`` gives one of length 1.
+        """
+        window, chunks = self._chunks(region)
+        result = np.zeros(tuple(b - a for a, b in window), self.dtype)
+        wanted = None
+        if labels is not None:
+            one = isinstance(labels, (int, np.integer))
+            wanted = self._known([labels] if one else list(labels))  # type: ignore[arg-type]
+        plan = bound(voxels_plan, region=window, labels=wanted)
+        for _, found in self._each("Voxels", plan, chunks, FEW, how):
+            if found is None:
+                continue
+            place, voxels = found
+            here = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(place, window, strict=True))
+            result[here] = self._store.fill if voxels is None else voxels
+        if np.dtype(self.array.dtype).kind == "b":
+            return result.view(np.bool_)
+        return result
 
 
-def labels_plan(
-    store: ChunkStore, chunk: Chunk, region: Window
-) -> Generator[list[Range], list[Any], Labels]:
-    """The labels of what of a chunk lies in a region, sorted.
-
-    From the table if that is all of the chunk; of some slices from the keys; else decoded.
-    """
-    window = window_of(store, chunk, region)
-    axes = Axes.of(store)
-    zs: Any = None
-    if _slices_cut(store, axes, window):
-        found = yield from partial.labels_of(None, store.check)
-        if found is not None and len(found) > 1:
-            piece = yield from piece_of(store, window)
-            assert piece is not None
-            if piece.binary is not None:
-                return labels_of_stream(piece.binary)
-            found = None
-    else:
-        if math.prod(b - a for a, b in window) < math.prod(store.chunks):
-            zs = axes.slices(store, window)
-        found = yield from partial.labels_of(zs, store.check)
-    return np.array([store.fill], store.dtype) if found is None else found
-
-
-def _slices_cut(store: ChunkStore, axes: Axes, window: Window) -> bool:
-    """Whether a window has less than whole slices of a chunk."""
-    return any(a is not None and window[a] != (0, store.chunks[a]) for a in (axes.x, axes.y))
-
-
-def holding_plan(
-    store: ChunkStore, chunk: Chunk, region: Window, labels: Labels
-) -> Generator[list[Range], list[Any], Labels]:
-    """Those of some labels that what of a chunk lies in a region has."""
-    found = yield from partial.labels_of(None, store.check)
-    if found is None:
-        return np.intersect1d(labels, store.fill)
-    # Few are looked for in many.
-    at = np.minimum(np.searchsorted(found, labels), len(found) - 1)
-    held = labels[found[at] == labels] if len(found) else labels[:0]
-    window = window_of(store, chunk, region)
-    if len(held) and window != tuple((0, c) for c in store.chunks):
-        held = np.intersect1d(held, (yield from labels_plan(store, chunk, region)))
-    return held
-
-
-def mask_plan(
-    store: ChunkStore, chunk: Chunk, region: Window, label: int
-) -> Generator[list[Range], list[Any], tuple[tuple[int, ...], npt.NDArray[np.bool_]] | None]:
-    """Where a label is in a chunk: an offset in the array and a cropped mask, or None."""
-    window = window_of(store, chunk, region)
-    wanted = np.array([label], store.dtype)
-    found = yield from voxels_of(store, window, wanted, label)
-    if found is None:
-        return None
-    window, mask = found
-    start = np.array(origin_of(store, chunk)) + np.array([a for a, _ in window], np.intp)
-    if mask is None:
-        return tuple(start.tolist()), np.ones([b - a for a, b in window], np.bool_)
-    box = []
-    for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
-        if not len(held):
-            return None
-        box.append(slice(int(held[0]), int(held[-1]) + 1))
-    start += np.array([b.start for b in box], np.intp)
-    return tuple(start.tolist()), np.ascontiguousarray(mask[tuple(box)])
-
-
-def voxels_plan(
-    store: ChunkStore, chunk: Chunk, region: Window, labels: Labels | None
-) -> Generator[list[Range], list[Any], tuple[Window, npt.NDArray[Any] | None] | None]:
-    """The voxels of a chunk in a region: where they are in the array, and an array.
-
-    None for the array if all are the fill value; None alone if none has any of ``labels``.
-    """
-    found = yield from voxels_of(store, window_of(store, chunk, region), labels)
-    if found is None:
-        return None
-    window, voxels = found
-    origin = origin_of(store, chunk)
-    place = tuple((o + a, o + b) for o, (a, b) in zip(origin, window, strict=True))
-    if labels is not None and voxels is not None:
-        voxels = np.where(np.isin(voxels, labels), voxels, store.dtype.type(0))
-    return place, voxels
+def _union(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    if not parts:
+        return np.zeros(0, np.uint8)
+    # A stable sort merges what is sorted: of millions, far faster than numpy's unique.
+    every: npt.NDArray[Any] = np.sort(np.concatenate(parts), kind="stable")
+    return every[np.append(True, every[1:] != every[:-1])[: len(every)]]

@@ -1,189 +1,157 @@
-"""Sizes, boxes and centroids of labels: of parts of chunks, and put together."""
+"""Sizes, boxes and centroids of the labels of a `LabelVolume`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, fields
-from itertools import product
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from functools import partial as bound
+from itertools import chain
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native
-from numcodecs_crackle.grid import Axes, Piece, Window, origin_of, piece_of, window_of
-from numcodecs_crackle.partial import Range, slices_named
-from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.stream import label_groups, opened
+from numcodecs_crackle.chunk_stats import Merger, Statistics, Sums, measure_plan, merged
+from numcodecs_crackle.extras import required
+from numcodecs_crackle.volume_work import FEW, VolumeWork
+from numcodecs_crackle.work import How
 
-__all__ = ["Merger", "Statistics", "Sums", "measure_plan", "merged"]
-
-# With more labels than this every slice is measured, rather than those that have any.
-_FEW_LABELS = 8
+__all__ = ["VolumeStatistics"]
 
 
-class Statistics(NamedTuple):
-    """Labels that have voxels, ascending, and a row for each; axes are the array's.
+class VolumeStatistics(VolumeWork):
+    """Statistics, from borders."""
 
-    labels : array (n,)
-    voxel_counts : uint64 array (n,)
-    boxes : int64 array (n, 2 * ndim)
-        The lowest voxel along each axis, then the highest, inclusive.
-    centroids : float64 array (n, ndim)
-        The mean of the voxels' places, in voxels.
-    """
+    def statistics(
+        self,
+        label: int | Iterable[int] | None = None,
+        region: Any = None,
+        **how: Unpack[How],
+    ) -> Statistics:
+        """Voxel counts, bounding boxes and centroids as arrays.
 
-    labels: npt.NDArray[Any]
-    voxel_counts: npt.NDArray[np.uint64]
-    boxes: npt.NDArray[np.int64]
-    centroids: npt.NDArray[np.float64]
+        Parameters
+        ----------
+        label : int or iterable of int, optional
+            Only these, of which those that are not there are left out. Chunks, and slices of
+            chunks, without them are not read.
+        region
+            Only voxels in it; places are still those in the array.
+        """
+        return self._sums(label, region, how).statistics()
 
+    def _sums(self, label: Any, region: Any, how: How) -> Sums:
+        window, known = self._covered(region, how)
+        nothing = Sums.none(self.dtype, len(self.shape))
+        labels = None
+        if label is not None:
+            one = isinstance(label, (int, np.integer))
+            labels = self._known([label] if one else list(label))
+            if not len(labels):
+                return nothing
+        merger, added = Merger(nothing), bound(_merged_with, nothing)
+        plan = bound(measure_plan, region=window, labels=labels)
+        read = self._batches("Statistics", plan, known.chunks, FEW, how, added)
+        for part in chain(known.sums(labels), read):
+            merger.add(part)
+        return merger.result()
 
-@dataclass
-class Sums:
-    """The same as sums, which can be added up."""
+    def table(
+        self,
+        label: int | Iterable[int] | None = None,
+        region: Any = None,
+        **how: Unpack[How],
+    ) -> Any:
+        """The same as a pyarrow table, one row a label, ascending.
 
-    labels: npt.NDArray[Any]
-    counts: npt.NDArray[np.uint64]
-    lows: npt.NDArray[np.int64]  # (n, ndim)
-    highs: npt.NDArray[np.int64]  # inclusive
-    sums: npt.NDArray[np.uint64]  # of the voxels' places
+        Columns: ``label``, ``voxel_count``, and for each axis ``min_``, ``max_`` (inclusive)
+        and ``centroid_`` with its name, or its number where axes have no names. ImportError
+        without pyarrow.
+        """
+        pa = required("pyarrow", "files")
+        return pa.table(self._columns(self.statistics(label, region, **how)))
 
-    @classmethod
-    def none(cls, dtype: np.dtype[Any], ndim: int) -> Sums:
-        def empty(kind: Any) -> Any:
-            return np.zeros((0, ndim), kind)
+    def _columns(self, found: Statistics) -> dict[str, npt.NDArray[Any]]:
+        n = len(self.shape)
+        columns = {"label": found.labels, "voxel_count": found.voxel_counts}
+        for i, name in enumerate(self.axis_names):
+            columns[f"min_{name}"] = found.boxes[:, i]
+            columns[f"max_{name}"] = found.boxes[:, n + i]
+        for i, name in enumerate(self.axis_names):
+            columns[f"centroid_{name}"] = found.centroids[:, i]
+        return columns
 
-        counts = np.zeros(0, np.uint64)
-        return cls(np.zeros(0, dtype), counts, empty(np.int64), empty(np.int64), empty(np.uint64))
+    def voxel_counts(
+        self,
+        label: int | Iterable[int] | None = None,
+        region: Any = None,
+        **how: Unpack[How],
+    ) -> Any:
+        """Voxels by label.
 
-    def rows(self, which: npt.NDArray[Any]) -> Sums:
-        return Sums(*(getattr(self, f.name)[which] for f in fields(self)))
+        Returns
+        -------
+        dict of int to int; an int if ``label`` is one
 
-    @classmethod
-    def joined(cls, parts: Sequence[Sums]) -> Sums:
-        """The rows of several after each other."""
-        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        found = self.statistics(label, region, **how)
+        return self._by_label(found, found.voxel_counts.tolist(), label)
 
-    def grouped(self, order: npt.NDArray[Any], first: npt.NDArray[Any]) -> Sums:
-        """The rows in some order, those from each ``first`` to the next added up."""
-        if len(first) == len(order):
-            return self.rows(order)
-        return Sums(
-            self.labels[order[first]],
-            np.add.reduceat(self.counts[order], first),
-            np.minimum.reduceat(self.lows[order], first, axis=0),
-            np.maximum.reduceat(self.highs[order], first, axis=0),
-            np.add.reduceat(self.sums[order], first, axis=0),
-        )
+    def bounding_boxes(
+        self,
+        label: int | Iterable[int] | None = None,
+        region: Any = None,
+        **how: Unpack[How],
+    ) -> Any:
+        """The bounding box of each label: a tuple of slices, for each axis one.
 
-    def statistics(self) -> Statistics:
-        boxes = np.concatenate([self.lows, self.highs], axis=1)
-        return Statistics(self.labels, self.counts, boxes, self.sums / self.counts[:, None])
+        Returns
+        -------
+        dict of int to such tuples; a tuple if ``label`` is one
 
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        found = self.statistics(label, region, **how)
+        n = len(self.shape)
+        boxes = [
+            tuple(slice(a, b + 1) for a, b in zip(row[:n], row[n:], strict=True))
+            for row in found.boxes.tolist()
+        ]
+        return self._by_label(found, boxes, label)
 
-def merged(parts: Sequence[Sums]) -> Sums:
-    """Several, each label once, ascending."""
-    every = Sums.joined(parts)
-    order = np.argsort(every.labels, kind="stable")
-    labels = every.labels[order]
-    first = np.flatnonzero(np.append(True, labels[1:] != labels[:-1])[: len(labels)])
-    return every.grouped(order, first)
+    def centroids(
+        self,
+        label: int | Iterable[int] | None = None,
+        region: Any = None,
+        **how: Unpack[How],
+    ) -> Any:
+        """The mean place of each label's voxels, in voxels: float64 array (ndim,).
 
+        Returns
+        -------
+        dict of int to such arrays; an array if ``label`` is one
 
-class Merger:
-    """Adds up many small parts, and holds no more than a few times the rows of the result."""
+        Raises
+        ------
+        ValueError
+            If there is no such label.
+        """
+        found = self.statistics(label, region, **how)
+        return self._by_label(found, list(found.centroids), label)
 
-    def __init__(self, nothing: Sums) -> None:
-        self._parts, self._rows, self._merged = [nothing], 0, 0
-
-    def add(self, part: Sums) -> None:
-        self._parts.append(part)
-        self._rows += len(part.labels)
-        if self._rows > max(1 << 16, 2 * self._merged):
-            self.result()
-
-    def result(self) -> Sums:
-        total = merged(self._parts)
-        self._parts, self._rows, self._merged = [total], len(total.labels), len(total.labels)
-        return total
-
-
-def measure_plan(
-    store: ChunkStore, chunk: Chunk, region: Window, labels: npt.NDArray[Any] | None
-) -> Generator[list[Range], list[Any], Sums]:
-    """A plan that measures what of a chunk lies in a region; ``labels`` only, if given."""
-    piece = yield from piece_of(store, window_of(store, chunk, region), labels)
-    if piece is None:
-        return Sums.none(store.dtype, len(store.shape))
-    with slices_named(piece.slices):
-        return measured(store, chunk, piece, labels)
-
-
-def measured(
-    store: ChunkStore, chunk: Chunk, piece: Piece, labels: npt.NDArray[Any] | None
-) -> Sums:
-    """The sums of a piece, its places those of the array."""
-    start = [o + a for o, (a, _) in zip(origin_of(store, chunk), piece.window, strict=True)]
-    if piece.binary is None:
-        return _filled(store, start, piece.shape, labels)
-    stream, head = opened(piece.binary)
-    values, group = label_groups(stream, head.dtype)
-    wanted = np.ones(head.sz, np.bool_)
-    if labels is not None:
-        keep = np.isin(values, labels)
-        place = np.append(np.where(keep, np.cumsum(keep) - 1, _native.NO_GROUP), _native.NO_GROUP)
-        group = place[np.minimum(group, len(values))].astype(np.uint32)
-        values = values[keep]
-        if len(values) <= _FEW_LABELS:
-            wanted[:] = False
-            for value in values.tolist():
-                wanted |= stream.slices_with(value)[0]
-    axes = Axes.of(store)
-    depth = piece.shape[axes.slow[-1]] if axes.slow else 1
-    leading = [range(piece.shape[a]) for a in axes.slow[:-1]]
-    parts = []
-    last = axes.slow[-1] if axes.slow else None
-    for i, first in enumerate(product(*leading)):
-        here = wanted.copy()
-        here[: i * depth] = False
-        here[(i + 1) * depth :] = False
-        counts, boxes, sums = stream.measure(group, len(values), boxes=True, sums=True, wanted=here)
-        assert boxes is not None and sums is not None
-        held = counts > 0
-        shape = (int(held.sum()), len(store.shape))
-        low, high = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        total = np.empty(shape, np.uint64)
-        counts = counts[held]
-        low[:], high[:] = start, start
-        total[:] = counts[:, None] * np.array(start, np.uint64)
-        for a, at in zip(axes.slow[:-1], first, strict=True):
-            low[:, a] += at
-            high[:, a] += at
-            total[:, a] += counts * np.uint64(at)
-        for axis, j, skip in ((axes.x, 0, 0), (axes.y, 1, 0), (last, 2, i * depth)):
-            if axis is not None:
-                low[:, axis] += boxes[held, j].astype(np.int64) - skip
-                high[:, axis] += boxes[held, 3 + j].astype(np.int64) - skip
-                total[:, axis] += sums[held, j] - counts * np.uint64(skip)
-        parts.append(Sums(values[held], counts, low, high, total))
-    return merged(parts)
+    def _by_label(self, found: Statistics, rows: list[Any], label: Any) -> Any:
+        if not isinstance(label, (int, np.integer)):
+            return dict(zip(found.labels.tolist(), rows, strict=True))
+        if not rows:
+            raise ValueError(f"Label {label} not contained in image.")
+        return rows[0]
 
 
-def _filled(
-    store: ChunkStore, start: list[int], shape: tuple[int, ...], labels: npt.NDArray[Any] | None
-) -> Sums:
-    """The sums of a box of the fill value."""
-    if labels is not None and store.fill not in labels:
-        return Sums.none(store.dtype, len(shape))
-    count = math.prod(shape)
-    last = [a + n - 1 for a, n in zip(start, shape, strict=True)]
-    total = [count * (a + b) // 2 for a, b in zip(start, last, strict=True)]
-    return Sums(
-        np.array([store.fill], store.dtype),
-        np.array([count], np.uint64),
-        np.array([start], np.int64),
-        np.array([last], np.int64),
-        np.array([total], np.uint64),
-    )
+def _merged_with(nothing: Sums, parts: list[Sums]) -> Sums:
+    return merged([nothing, *parts])

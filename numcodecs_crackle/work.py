@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypedDict, TypeVar
@@ -40,7 +40,7 @@ def run(
     *,
     executor: Executor | None = None,
     progress: bool = False,
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """function(item) for each, in order, with a bounded number in flight.
 
     ``total`` and ``weight`` are of the progress bar: all there is to do, and an item's part.

@@ -21,7 +21,7 @@ from test_volume import regions
 from zarr.storage import MemoryStore
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import index, index_parts, partial
+from numcodecs_crackle import chunk_stats, index, index_parts, partial
 from numcodecs_crackle.volume import LabelVolume
 
 pytestmark = pytest.mark.usefixtures("small_parts")
@@ -332,7 +332,7 @@ def test_replaced_while_it_is_read(tmp_path):
     found = v._covered(None, {})[1]
     z[0, 0, 0] = 4242
     right(z, tmp_path, 1)
-    total = ck.volume_stats.merged(list(found.sums(None)))
+    total = chunk_stats.merged(list(found.sums(None)))
     same(total.statistics(), LabelVolume(z).statistics())
     name = parts(tmp_path)[0]
     other = stored("shards")[1]
