@@ -13,7 +13,6 @@ from numcodecs_crackle.chunk_edit import ChunkEdit, Edit, Journal, mapping_array
 from numcodecs_crackle.chunk_lookup import stored_labels_plan
 from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import CrackleError
-from numcodecs_crackle.grid import ChunksIn, bounds
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import FIRST_BYTES, Range
 from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process
@@ -122,14 +121,46 @@ class VolumeEdits(VolumeLookup):
             self._rewrite(Edit(none, none, chunks), None, how)
         return [edit.chunk for edit in chunks]
 
-    def _stored(self, text: str, plan: Callable[..., Any], how: How) -> Iterator[tuple[Chunk, Any]]:
-        """The results of plans for every chunk; damage stops an edit always."""
+    def _stored(
+        self, text: str, plan: Callable[..., Any], how: How, chunks: Iterable[Chunk] | None = None
+    ) -> Iterator[tuple[Chunk, Any]]:
+        """The results of plans for chunks, or every one; damage stops an edit always."""
         skip, self._skip = self._skip, False
         try:
-            every = ChunksIn(self._store, bounds(None, self._store.shape))
+            every = self._chunks(None)[1] if chunks is None else chunks
             yield from self._each(text, plan, every, MANY, how)
         finally:
             self._skip = skip
+
+    def _holding(
+        self, labels: npt.NDArray[Any], how: How
+    ) -> Iterator[tuple[Chunk, npt.NDArray[Any]]]:
+        """The chunks that have some labels, and which: by the index, if there is one."""
+        index = self._index
+        chunks: Iterable[Chunk] | None = None
+        found: dict[Chunk, npt.NDArray[Any]] = {}
+        if index is not None:
+            _, known = self._covered(None, how)
+            chunks = known.chunks
+            parts = list(known.holding(labels))
+            if parts:
+                held, ids = (np.concatenate(column) for column in zip(*parts, strict=True))
+                order = np.lexsort((held, ids))
+                first = np.flatnonzero(np.diff(ids[order], prepend=-1))
+                places = index.chunks_of(ids[order][first])
+                found = dict(zip(places, np.split(held[order], first[1:]), strict=True))
+        fill = np.array([self._store.fill], self._store.dtype)
+        for chunk, table in self._stored("Search", stored_labels_plan, how, chunks):
+            table = fill if table is None else table
+            held = table[places_in(labels, table)[1]]
+            if index is None and len(held):
+                yield chunk, held
+            elif len(held):
+                found[chunk] = held
+        if index is not None and found:  # those of a shard after each other
+            every = list(found)
+            for i in index.order(index.ids_of(every)).tolist():
+                yield every[i], found[every[i]]
 
     def _edit(
         self,
@@ -142,13 +173,10 @@ class VolumeEdits(VolumeLookup):
         journal = None if dry_run else self._ready(what, old, new, how)
         if not len(old):
             return Edit(old, new, [])
-        chunks = []
-        fill = np.array([self._store.fill], self._store.dtype)
-        for chunk, found in self._stored("Search", stored_labels_plan, how):
-            found = fill if found is None else found
-            held = found[places_in(old, found)[1]]
-            if len(held):
-                chunks.append(ChunkEdit(chunk, self._store.key(chunk), held))
+        chunks = [
+            ChunkEdit(chunk, self._store.key(chunk), held)
+            for chunk, held in self._holding(old, how)
+        ]
         edit = Edit(old, new, chunks)
         if dry_run:
             return edit

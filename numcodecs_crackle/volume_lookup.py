@@ -186,4 +186,5 @@ def _union(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         return np.zeros(0, np.uint8)
     # A stable sort merges what is sorted: of millions, far faster than numpy's unique.
     every: npt.NDArray[Any] = np.sort(np.concatenate(parts), kind="stable")
-    return every[np.append(True, every[1:] != every[:-1])[: len(every)]]
+    first: npt.NDArray[np.bool_] = np.append(True, every[1:] != every[:-1])
+    return every[first[: len(every)]]

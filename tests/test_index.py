@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stored import LAYOUTS, stored
 from test_partial import Recording
 from test_volume import regions
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, WrapperStore
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import chunk_stats, index, index_parts, partial
@@ -435,6 +435,81 @@ def test_relabel_writes_each_part_once(tmp_path, monkeypatch):
 
 
 # ---- other readers; what is read ----
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_edits_keep_it(tmp_path, name):
+    """Chunks are found by it, and it is right afterwards without measuring any."""
+    a, z = stored(name)
+    v, plain = LabelVolume(z), LabelVolume(stored(name)[1])
+    v.build_index(tmp_path)
+    labels = [int(label) for label in np.unique(a)]
+    if a.dtype == bool:
+        edits = [{0: 1, 1: 0}, {0: 1}]
+    else:
+        edits = [{labels[1]: labels[0]}, {5: labels[-1] + 1, labels[-1]: 5}, {5: 3, labels[-2]: 3}]
+    for mapping in edits:
+        edit, other = v.remap(mapping), plain.remap(mapping)
+        assert {one.chunk for one in edit.chunks} <= {one.chunk for one in other.chunks}
+        np.testing.assert_array_equal(z[...], plain.array[...])
+        same(v.statistics(), plain.statistics())
+        right(z, tmp_path, 0)
+    v.recompress()
+    same(v.statistics(), plain.statistics())
+    right(z, tmp_path, 0)
+    if a.dtype != bool:
+        v.renumber(1)
+        plain.renumber(1)
+        same(v.statistics(), plain.statistics())
+        right(z, tmp_path, 0)
+
+
+def test_an_edit_reads_and_writes_what_it_changes(cells, tmp_path):
+    z, store, _ = recorded(cells, (16, 16, 16))
+    v = LabelVolume(z)
+    v.build_index(tmp_path)
+    label, count = Counter(cells.ravel().tolist()).most_common()[-3]
+    v.labels()
+    store.reads.clear()
+    edit = v.remap({label: 1 << 30})
+    assert 0 < len(edit.chunks) < 10
+    keys = {key for key, _, _ in store.reads if "/c/" in key}
+    assert keys == {f"c0/{one.key}" for one in edit.chunks}
+    assert v.voxel_counts(1 << 30) == count
+    right(z, tmp_path, 0)
+
+
+class Failing(WrapperStore):
+    """Fails at the n-th write from now on."""
+
+    left = 10**9
+
+    async def set(self, key, value, byte_range=None):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the disk is gone")
+        await super().set(key, value)
+
+
+@pytest.mark.parametrize("mapping", [{2: 5, 3: 5}, {2: 5, 5: 2}])
+def test_an_interrupted_edit(tmp_path, mapping):
+    """What it had changed is measured; the rest follows the labels."""
+    store = Failing(MemoryStore())
+    a, z = stored("plain", store)
+    v = LabelVolume(z)
+    v.build_index(tmp_path)
+    store.left = 4
+    with pytest.raises(OSError, match="the disk is gone"):
+        v.remap(mapping)
+    store.left = 10**9
+    same(v.statistics(), LabelVolume(z).statistics())
+    v.remap(mapping)
+    expected = a.copy()
+    for old, new in mapping.items():
+        expected[a == old] = new
+    np.testing.assert_array_equal(z[...], expected)
+    same(v.statistics(), LabelVolume(z).statistics())
+    right(z, tmp_path)
 
 
 def test_duckdb(cells, tmp_path):
