@@ -15,7 +15,6 @@ import math
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial as bound
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import numpy.typing as npt
 from numcodecs_crackle.chunks import encode_flat
 from numcodecs_crackle.edit import integers, places_in, recompress, substitute
 from numcodecs_crackle.errors import CrackleError
+from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import fingerprint_of, local
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
@@ -170,11 +170,23 @@ def work_on(
         yield piece()
 
 
-def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Chunk, int, int]]:
-    """Rewrite objects: the chunks that changed, their fingerprints before and after.
+def rewrite(
+    store: ChunkStore, journal: str | None, tell: bool, work: Work
+) -> list[tuple[Chunk, int, int]]:
+    """Rewrite objects.
 
-    Of those that an interrupted edit had changed before, -1 is given as the former.
-    ``journal``: the prefix of keys to record digests under.
+    Parameters
+    ----------
+    journal
+        The prefix of keys to record digests under.
+    tell
+        Whether fingerprints are wanted.
+
+    Returns
+    -------
+    list
+        The chunks that changed, their fingerprints before and after; -1 for the former of
+        those that an interrupted edit had changed before.
     """
     fingerprints: list[tuple[Chunk, int, int]] = []
 
@@ -189,10 +201,10 @@ def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Ch
             result = substitute(stream, work.old, work.new, 1)
         else:
             result = recompress(stream, 1)
-        # Which sees, too, that it is a chunk of this array.
-        after = local(fingerprint_of(store.check), result)
-        before = 0 if stream is None else local(fingerprint_of(store.check), stream)
-        fingerprints.append((chunk, before, after))
+        store.check(CrackleHeader.frombytes(result))
+        if tell:
+            before = 0 if stream is None else local(fingerprint_of(), stream)
+            fingerprints.append((chunk, before, local(fingerprint_of(), result)))
         return result
 
     written: dict[str, bytes] = {}
@@ -200,17 +212,16 @@ def rewrite(store: ChunkStore, journal: str | None, work: Work) -> list[tuple[Ch
         key, chunks = edits[0].key, [edit.chunk for edit in edits]
         before = len(fingerprints)
         data, changed = store.rewritten(chunks, change, pack=not len(work.old))
-        if data is not None and _digest(data) in work.done.get(key, ()):
+        if data is not None and key in work.done and _digest(data) in work.done[key]:
             del fingerprints[before:]
-            found = store.read([(c, bound(fingerprint_of, store.check)) for c in chunks])
-            fingerprints += [(c, -1, one) for c, one in zip(chunks, found, strict=True)]
+            found = store.read([(c, fingerprint_of) for c in chunks]) if tell else []
+            fingerprints += [(c, -1, one) for c, one in zip(chunks, found, strict=False)]
         elif changed is not None:
             written[key] = changed
     if journal is not None and written:
         digests = {key: _digest(data) for key, data in written.items()}
         store.put_object(journal + uuid.uuid4().hex, json.dumps(digests).encode())
-    for key, data in written.items():
-        store.put_object(key, data)
+    store.put_objects(written)
     return fingerprints
 
 

@@ -68,8 +68,7 @@ def holding_plan(
     # Few are looked for in many.
     at = np.minimum(np.searchsorted(found, labels), len(found) - 1)
     held = labels[found[at] == labels] if len(found) else labels[:0]
-    window = window_of(store, chunk, region)
-    if len(held) and window != tuple((0, c) for c in store.chunks):
+    if len(held) and window_of(store, chunk, region) != tuple((0, c) for c in store.chunks):
         held = np.intersect1d(held, (yield from labels_plan(store, chunk, region)))
     return held
 

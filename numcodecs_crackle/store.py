@@ -8,7 +8,7 @@ chunks are rewritten without their voxels.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,8 @@ class ChunkStore:
         self._prototype = default_buffer_prototype()
         self._backend = array.store_path.store
         self._prefix = f"{array.store_path.path}/" if array.store_path.path else ""
-        self._is_sync = _is_sync(self._backend)
+        # Of these alone it is known that nothing is lost by going past asyncio.
+        self._is_sync = type(self._backend) in (LocalStore, MemoryStore)
 
     def _read_codecs(self, codecs: tuple[Any, ...]) -> None:
         if len(codecs) == 1 and hasattr(codecs[0], "index_codecs"):
@@ -121,6 +122,8 @@ class ChunkStore:
 
     def object_of(self, chunk: Chunk) -> Chunk:
         """The place of the object that has a chunk, in the grid of objects."""
+        if self.shard is None:
+            return chunk
         return tuple(c // n for c, n in zip(chunk, self.per_object, strict=True))
 
     def key(self, chunk: Chunk) -> str:
@@ -153,7 +156,9 @@ class ChunkStore:
         return results
 
     def _read_once(self, wanted: Sequence[tuple[Chunk, PlanMaker]]) -> list[Any]:
-        indices = self._shard_indices({self.object_of(chunk) for chunk, _ in wanted})
+        indices: dict[Chunk, Any] = {}
+        if self.shard is not None:
+            indices = self._shard_indices({self.object_of(chunk) for chunk, _ in wanted})
         readings = []
         for chunk, make in wanted:
             where: Any = None
@@ -179,8 +184,6 @@ class ChunkStore:
 
     def _shard_indices(self, objects: Iterable[Chunk]) -> dict[Chunk, Any]:
         """The index of each shard; None if it is not stored, or a FormatError."""
-        if self.shard is None:
-            return {}
         places = list(objects)
         form = Form.of(self.shard, self.per_object)
         first = [tuple(o * n for o, n in zip(p, self.per_object, strict=True)) for p in places]
@@ -198,17 +201,7 @@ class ChunkStore:
         """[start, stop) of objects by key: all for (0, None), the end for (-n, None)."""
         if self._is_sync:
             return [self._get_now(*request) for request in requests]
-
-        async def get_all() -> list[bytes | None]:
-            free = asyncio.Semaphore(zarr.config.get("async.concurrency"))
-
-            async def get(*request: Any) -> bytes | None:
-                async with free:
-                    return await self._get(*request)
-
-            return await asyncio.gather(*(get(*request) for request in requests))
-
-        result: list[bytes | None] = sync(get_all())
+        result: list[bytes | None] = sync(_limited([(self._get, *r) for r in requests]))
         return result
 
     # Stores differ in what they raise for a range beyond the end: then all is read.
@@ -350,10 +343,19 @@ class ChunkStore:
         """An object below the array's path."""
         return self._fetch([(key, 0, None)])[0]
 
+    def put_objects(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects below the array's path; each appears whole or not at all."""
+        make = self._prototype.buffer.from_bytes
+        if self._is_sync and hasattr(self._backend, "set_sync"):
+            for key, data in objects.items():
+                self._backend.set_sync(self._prefix + key, make(data))
+            return
+        put = [(self._backend.set, self._prefix + key, make(data)) for key, data in objects.items()]
+        sync(_limited(put))
+
     def put_object(self, key: str, data: bytes) -> None:
-        """Write an object below the array's path; it appears whole or not at all."""
-        buffer = self._prototype.buffer.from_bytes(data)
-        sync(self._backend.set(self._prefix + key, buffer))
+        """Write one object."""
+        self.put_objects({key: data})
 
     def delete_object(self, key: str) -> None:
         """Remove an object; nothing if it is not there."""
@@ -458,11 +460,15 @@ def _part(buffer: Any, start: int, stop: int | None, is_all: bool = False) -> by
     return data[start:stop] if is_all or len(data) > most else data
 
 
-def _is_sync(store: Any) -> bool:
-    """Whether reading needs no event loop."""
-    if isinstance(store, WrapperStore) and hasattr(store, "get_sync"):
-        return _is_sync(store._store)
-    return isinstance(store, (LocalStore, MemoryStore))
+async def _limited(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """The results of coroutine functions with arguments, as many at a time as zarr allows."""
+    free = asyncio.Semaphore(zarr.config.get("async.concurrency"))
+
+    async def one(function: Any, *arguments: Any) -> Any:
+        async with free:
+            return await function(*arguments)
+
+    return await asyncio.gather(*(one(*call) for call in calls))
 
 
 def is_of_one_process(store: Any) -> bool:

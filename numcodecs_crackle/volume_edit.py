@@ -208,9 +208,10 @@ class VolumeEdits(VolumeLookup):
 
     def _rewrite(self, edit: Edit, journal: Journal | None, how: How) -> None:
         work = work_on(self._store, edit, {} if journal is None else journal.digests())
-        task = bound(rewrite, self._store, None if journal is None else journal.prefix)
+        prefix, index = None if journal is None else journal.prefix, self._index
+        task = bound(rewrite, self._store, prefix, index is not None)
         total = len(edit.chunks)
-        index, done = self._index, []
+        done = []
         if index is not None:  # until all is done its rows of these chunks are not trusted
             index.doubt([one.chunk for one in edit.chunks])
         for changed in run(task, work, "Edit", total, lambda w: w.size, **self._options(how)):
