@@ -48,6 +48,19 @@ def test_a_cluster(client, tmp_path, layout):
     np.testing.assert_array_equal(z[...], b)
 
 
+def test_an_index_and_new_arrays(client, tmp_path):
+    a, z = stored("shards", tmp_path / "x.zarr")
+    here = LabelVolume(z)
+    v = LabelVolume(z, executor=client.get_executor())
+    assert v.build_index(tmp_path / "index") == 6 * 4 * 2
+    for one, other in zip(v.statistics(), here.statistics(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for make in ("connected_components", "downsample"):
+        found = getattr(v, make)(tmp_path / f"{make}.zarr")
+        expected = getattr(here, make)(tmp_path / f"{make}-here.zarr")
+        np.testing.assert_array_equal(found[...], expected[...])
+
+
 def test_an_array_in_memory(client):
     """Is sent along; its edits would be lost."""
     a, z = stored("plain")
