@@ -1,4 +1,4 @@
-"""Every Python block of the README runs as written."""
+"""Every Python block of the README and of docs/volumes.md runs as written."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-BLOCKS = re.findall(
-    r"```python\n(.*?)```", Path(__file__).parents[1].joinpath("README.md").read_text(), re.S
-)
+PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/volumes.md")]
+BLOCKS = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_readme_block(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "a page", "exec"), {})
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
