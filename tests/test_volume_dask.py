@@ -49,7 +49,7 @@ def test_a_cluster(client, tmp_path, layout):
 
 
 def test_an_index_and_new_arrays(client, tmp_path):
-    a, z = stored("shards", tmp_path / "x.zarr")
+    _, z = stored("shards", tmp_path / "x.zarr")
     here = LabelVolume(z)
     v = LabelVolume(z, executor=client.get_executor())
     assert v.build_index(tmp_path / "index") == 6 * 4 * 2
