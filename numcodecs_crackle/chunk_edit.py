@@ -2,7 +2,8 @@
 
 Each object, a chunk or a shard, is replaced whole. An edit whose new labels are not among its
 old ones can be run again as it is after an interruption. One where they are, such as a swap,
-could not: chunks that are done would be changed twice. So it keeps a journal beside the chunks:
+could not: chunks that are done would be changed twice; nor one that is told by the labels that
+there are. So it keeps a journal beside the chunks:
 the edit itself, and, before objects are written, digests of what they become.
 """
 

@@ -86,6 +86,8 @@ def mask_plan(
     start = np.array(origin_of(store, chunk)) + np.array([a for a, _ in window], np.intp)
     if mask is None:
         return tuple(start.tolist()), np.ones([b - a for a, b in window], np.bool_)
+    if not mask.ndim:
+        return ((), mask) if mask else None
     box = []
     for axis in range(mask.ndim):
         held = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))

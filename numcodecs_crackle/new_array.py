@@ -15,7 +15,7 @@ from zarr.storage._common import make_store_path
 from numcodecs_crackle.chunks import encode_flat
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import ChunksIn, bounds
-from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process
+from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process, whereabouts
 from numcodecs_crackle.work import How, in_process
 
 __all__ = ["array_like", "by_object", "encoded", "read_all", "write_object"]
@@ -58,7 +58,7 @@ def array_like(
             f"{type(place.store).__name__} can't be written by other processes, as those of "
             "this executor: write to a path or URL, or use threads"
         )
-    here, there = f"{place}/", f"{source.array.store_path}/"
+    here, there = whereabouts(place), whereabouts(source.array.store_path)
     if here.startswith(there) or there.startswith(here):
         raise ValueError(f"{place} is not outside of the array that is read: give another name")
     array = source.array

@@ -348,6 +348,8 @@ def _slices_of_whole(
     if data is None:
         return None
     data, at = _opened(data, check)
+    if at.cracks > len(data):
+        raise FormatError("the label section is cut off", "labels")
     if at.head.label_format != LabelFormat.FLAT:
         data = recoded(data, parallel=1)
     result: tuple[bytes, Slices] = local(slices_of(pick, check, whole=True), data)

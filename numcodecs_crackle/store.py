@@ -8,6 +8,7 @@ chunks are rewritten without their voxels.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Plan, Range
 from numcodecs_crackle.shards import Form, ShardIndex
 
-__all__ = ["Chunk", "ChunkStore", "is_of_one_process"]
+__all__ = ["Chunk", "ChunkStore", "is_of_one_process", "whereabouts"]
 
 Chunk = tuple[int, ...]
 # How a chunk is read: called for each attempt.
@@ -473,10 +474,30 @@ async def _limited(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
 
 def is_of_one_process(store: Any) -> bool:
     """Whether what other processes write to a store is lost, or breaks it."""
+    store = _unwrapped(store)
+    return isinstance(store, (MemoryStore, ZipStore)) or "memory" in _protocols(store)
+
+
+def whereabouts(place: Any) -> str:
+    """What tells a path in a store from others, ending with a slash; of files the real path."""
+    store = _unwrapped(place.store)
+    protocols = _protocols(store)
+    root = str(store.root if isinstance(store, LocalStore) else getattr(store, "path", ""))
+    if isinstance(store, LocalStore) or "file" in protocols:
+        return os.path.join(os.path.realpath(os.path.join(root, place.path)), "")
+    if protocols:
+        return f"{protocols[0]}://{root.strip('/')}/{place.path}".rstrip("/") + "/"
+    return f"{place}/"
+
+
+def _unwrapped(store: Any) -> Any:
     while isinstance(store, WrapperStore):
         store = store._store
-    if isinstance(store, (MemoryStore, ZipStore)):
-        return True
+    return store
+
+
+def _protocols(store: Any) -> tuple[str, ...]:
+    """Those of a store of fsspec."""
     files = getattr(store, "fs", None)
-    protocol = getattr(getattr(files, "sync_fs", files), "protocol", ())
-    return "memory" in ((protocol,) if isinstance(protocol, str) else protocol)
+    found = getattr(getattr(files, "sync_fs", files), "protocol", ())
+    return (found,) if isinstance(found, str) else tuple(found)

@@ -92,7 +92,7 @@ class VolumeEdits(VolumeLookup):
     def resume(self, **how: Unpack[How]) -> Edit | None:
         """Finish an edit that was interrupted; None if there is none that has to be.
 
-        Edits whose new labels are not among their old ones leave no trace: run them again.
+        A `remap` whose new labels are not among its old ones leaves no trace: run it again.
         """
         journal = Journal.found(self._store)
         if journal is None:
@@ -170,6 +170,8 @@ class VolumeEdits(VolumeLookup):
         dry_run: bool,
         how: How,
     ) -> Edit:
+        if np.dtype(self.array.dtype).kind == "b" and (new > 1).any():
+            raise OverflowError(f"the label {new.max()} does not fit the array's dtype bool")
         journal = None if dry_run else self._ready(what, old, new, how)
         if not len(old):
             return Edit(old, new, [])
@@ -180,7 +182,9 @@ class VolumeEdits(VolumeLookup):
         edit = Edit(old, new, chunks)
         if dry_run:
             return edit
-        if journal is None and chunks and places_in(old, np.unique(new))[1].any():
+        # A renumbering is told by the labels there are, which are others once it has begun.
+        again = what == "remap" and not places_in(old, np.unique(new))[1].any()
+        if journal is None and chunks and not again:
             journal = Journal.begin(self._store, what, old, new)
         self._rewrite(edit, journal, how)
         if journal is not None:

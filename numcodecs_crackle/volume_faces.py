@@ -394,6 +394,8 @@ def _surface_of(
     axes = Axes.of(store)
     exact = known.piece.binary is not None and bool(axes.slow)
     exact = exact and all(store.shape[axis] == 1 for axis in axes.units)
+    # Padding that is cropped may leave axes of 1, which have borders in a stream, not here.
+    exact = exact and all(store.shape[a] > 1 for a in (axes.x, axes.y, *axes.slow) if a is not None)
     clouds = _clouds(store, known, wanted, skip_background, exact)
     around = np.zeros([n + 2 for n in known.voxels.shape], store.dtype)
     around[(slice(1, -1),) * around.ndim] = known.voxels

@@ -6,13 +6,13 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from functools import partial as bound
-from operator import index as as_int
 from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
+from numcodecs_crackle.edit import integers
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import ChunksIn, Window, batches, bounds
 from numcodecs_crackle.index import LabelIndex
@@ -42,6 +42,8 @@ class VolumeWork:
         index: Any = None,
         trust_index: bool = False,
     ) -> None:
+        if mode not in ("r", "r+"):  # zarr's others make arrays, in the place of those there are
+            raise ValueError(f'mode must be "r" or "r+", not {mode!r}')
         if not isinstance(array, (zarr.Array, zarr.Group)):
             array = zarr.open(array, mode=mode, storage_options=storage_options)
         if isinstance(array, zarr.Group):
@@ -102,6 +104,8 @@ class VolumeWork:
             yield result
 
     def _options(self, how: How) -> How:
+        if unknown := set(how) - How.__optional_keys__:
+            raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
         return {
             "executor": how.get("executor") or self._executor,
             "progress": how.get("progress", False),
@@ -133,7 +137,8 @@ class VolumeWork:
         array = np.asarray(labels)
         if array.dtype.kind == "b" or array.dtype == self.dtype:
             return np.unique(array.astype(self.dtype, copy=False))
-        every = [as_int(label) for label in np.ravel(array).tolist()]
+        # Of large numbers beside others numpy makes floats.
+        every = integers(labels).tolist()
         return np.unique(np.array([v for v in every if fits(v, self.dtype)], self.dtype))
 
     # ---- the label index ----

@@ -219,12 +219,13 @@ def test_which_slices():
     assert chunks.slices_in((3, slice(0, 4)), (5, 4)) is None
 
 
+@pytest.mark.parametrize("size", [0x7F, 0xFF])
 @pytest.mark.parametrize("at", [20, 29])
-def test_sizes_are_not_believed(at):
+def test_sizes_are_not_believed(at, size):
     """A label section, or a crack code, of any length is asked for no further than is sane."""
     a = np.asfortranarray(volume("bricks", np.random.default_rng(0), (9, 8, 5)).astype("u2"))
     s = bytearray(ck.compress(a))
-    s[at + 3 if at == 29 else at + 6] = 0x7F  # 2^31 bytes and more
+    s[at + 3 if at == 29 else at + 7] = size  # 2^31 bytes and more
     s[28] = _native.crc8(bytes(s[5:28]))
     s[49:53] = _native.crc32c(bytes(s[29:49])).to_bytes(4, "little")
     plan = partial.slices_of(np.array([1, 3]))

@@ -224,6 +224,25 @@ def test_edited_tables():
         assert v.voxel_counts(region=region) == counts
 
 
+def test_labels_however_they_are_given():
+    """Lists that numpy makes floats of, and scalars of several types."""
+    a, z = stored("u8")
+    a[0], a[1] = 2**64 - 1, 2**63 + 5
+    z[...] = a
+    v = LabelVolume(z)
+    five = int((a == 5).sum())
+    per = a[0].size
+    expected = {5: five, 2**63 + 5: per, 2**64 - 1: per}
+    wanted = [5, 2**63 + 5, 2**64 - 1, -1, 2**70]
+    for some in (wanted, set(wanted), tuple(wanted), (x for x in wanted), dict.fromkeys(wanted)):
+        assert v.voxel_counts(some) == expected
+    assert v.voxel_counts([np.int64(5), np.uint64(2**63 + 5), np.int8(-1), 2**64 - 1]) == expected
+    assert v.voxel_counts(np.array([5.0])) == {5: five}  # as pandas may have them
+    assert 5.0 in v and -1 not in v
+    with pytest.raises(TypeError):
+        v.voxel_counts([5.5])
+
+
 def test_table():
     pytest.importorskip("pyarrow")
     for name, axes in (("names", "zyx"), ("plain", "012")):
@@ -436,6 +455,9 @@ def test_opening(tmp_path):
     a, _ = stored("plain", tmp_path / "x.zarr")
     for place in (tmp_path / "x.zarr" / "seg", f"{tmp_path}/x.zarr/seg"):
         np.testing.assert_array_equal(LabelVolume(place, mode="r").labels(), np.unique(a))
+    for mode in ("w", "a", "w-"):  # which would make it empty, or make one
+        with pytest.raises(ValueError, match="mode"):
+            LabelVolume(place, mode=mode)
     assert repr(LabelVolume(place)) == "<LabelVolume (20, 15, 13) uint32, chunks (8, 7, 13)>"
     z = zarr.create_array(
         store=zarr.storage.ZipStore(tmp_path / "x.zip", mode="w"), shape=a.shape,
@@ -453,6 +475,19 @@ def test_opening(tmp_path):
     v = LabelVolume("memory://x.zarr/seg")
     np.testing.assert_array_equal(v.labels(), np.unique(a))
     np.testing.assert_array_equal(v.read(np.s_[2:19, 4:]), a[2:19, 4:])
+
+
+@pytest.mark.parametrize("fill", [0, 5])
+def test_without_axes(fill):
+    z = zarr.create_array(
+        MemoryStore(), shape=(), dtype="u4", serializer=ck.CrackleCodec(), compressors=None,
+        fill_value=fill,
+    )  # fmt: skip
+    z[...] = 5
+    v = LabelVolume(z)
+    assert v.voxel_counts() == {5: 1}
+    offset, mask = v.mask(5)
+    assert offset == () and mask.shape == () and mask
 
 
 def test_executor_and_progress(capsys):

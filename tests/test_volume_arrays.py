@@ -279,6 +279,25 @@ def test_other_stores(tmp_path):
         np.testing.assert_array_equal(v.downsample(store, name="b")[...], half)
 
 
+def test_not_over_what_is_read_by_another_name(tmp_path, monkeypatch):
+    a, z = stored("plain", tmp_path / "x.zarr")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "x.zarr")
+    for source in (
+        z,
+        zarr.open_array("x.zarr/seg"),
+        zarr.open_array(f"file://{tmp_path}/x.zarr/seg"),
+    ):
+        v = LabelVolume(source)
+        for place in (
+            "x.zarr", "./x.zarr", "y/../x.zarr", "link", f"file://{tmp_path}/x.zarr",
+            tmp_path / "x.zarr",
+        ):  # fmt: skip
+            with pytest.raises(ValueError, match="not outside of the array that is read"):
+                v.connected_components(place, name="seg", overwrite=True)
+    np.testing.assert_array_equal(z[...], a)
+
+
 def test_not_over_what_is_read(tmp_path):
     a, z = stored("plain", tmp_path / "x.zarr", "a/seg")
     v = LabelVolume(z)

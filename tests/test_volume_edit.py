@@ -131,6 +131,30 @@ def test_nothing_is_widened():
     assert v.remap({2**40: 3}).chunks == []
 
 
+def test_bool_arrays_stay_bool():
+    _, z = stored("bool")
+    v, before = LabelVolume(z), objects(z)
+    for edit in (lambda: v.remap({1: 2}), lambda: v.renumber(1), lambda: v.mask_labels(0, 255)):
+        with pytest.raises(OverflowError, match=r"does not fit .*bool"):
+            edit()
+    assert objects(z) == before
+
+
+def test_mistyped_options_do_not_edit():
+    _, z = stored("plain")
+    v, before = LabelVolume(z), objects(z)
+    with pytest.raises(TypeError, match="no such option: dryrun"):
+        v.remap({5: 6}, dryrun=True)
+    assert objects(z) == before
+    for query in (
+        lambda: v.labels(regoin=1), lambda: v.voxel_counts(labels=[1]),
+        lambda: next(v.labels_by_chunk(threads=2)), lambda: v.contacts(labels=1),
+        lambda: v.connected_components({}, conectivity=6), lambda: v.renumber(dryrun=True),
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match="no such option"):
+            query()
+
+
 def test_recompress(name):
     a, z = stored(name)
     v = LabelVolume(z)
@@ -180,6 +204,7 @@ EDITS = {
     "merge": lambda v: v.remap({2: 5, 3: 5}),
     "swap": lambda v: v.remap({2: 5, 5: 2, 8: 5}),
     "renumber": lambda v: v.renumber(1),
+    "renumber to labels that are all new": lambda v: v.renumber(10**6),
 }
 
 

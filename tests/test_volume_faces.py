@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from stored import LAYOUTS, stored
 from test_volume import regions
 
@@ -89,6 +90,18 @@ def test_point_cloud(both):
         np.testing.assert_array_equal(v.point_cloud(some[0], region), expected[some[0]])
     with pytest.raises(ValueError, match="Label 9999 not contained"):
         v.point_cloud(9999)
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 8), (1, 9, 8), (9, 8, 1), (9, 1, 1), (1, 1, 9)])
+def test_point_cloud_of_axes_that_the_array_cuts_short(shape):
+    a = np.ones(shape, np.uint8)
+    a.flat[0] = 2
+    z = zarr.create_array(
+        {}, data=a, chunks=(4, 3, 5), serializer=ck.CrackleCodec(), compressors=None
+    )
+    surface = surface_of(a)
+    for label, points in LabelVolume(z).point_cloud().items():
+        np.testing.assert_array_equal(points, np.argwhere(surface & (a == label)))
 
 
 def test_four_axes_are_refused():
