@@ -100,21 +100,26 @@ class Journal:
             return None
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                return cls(
-                    store, str(file["what"]), file["old"].astype(store.dtype),
-                    file["new"].astype(store.dtype), str(file["name"]),
-                )  # fmt: skip
+                old, new = file["old"], file["new"]
+                found = cls(store, str(file["what"]), old, new, str(file["name"]))
         except Exception as error:
-            raise CrackleError(f"the journal of an edit, {_FOLDER}edit.npz, is damaged") from error
+            raise _bad_journal("edit.npz") from error
+        whole = all(a.dtype == store.dtype and a.ndim == 1 for a in (old, new))
+        if not whole or len(old) != len(new) or (old[1:] <= old[:-1]).any():
+            raise _bad_journal("edit.npz")
+        return found
 
     def digests(self) -> dict[str, set[str]]:
         """By key: what objects become, or have become."""
         result: dict[str, set[str]] = {}
-        for key in self._store.list_objects(_FOLDER):
-            if key.startswith(f"{_FOLDER}{self._name}-"):
-                data = self._store.get_object(key)
-                for name, digest in json.loads(data or b"{}").items():
-                    result.setdefault(name, set()).add(digest)
+        keys = [k for k in self._store.list_objects(_FOLDER) if k.startswith(self.prefix)]
+        for key, data in zip(keys, self._store.get_objects(keys), strict=True):
+            try:
+                found = json.loads(data or b"{}")
+                for name, digest in found.items():
+                    result.setdefault(name, set()).add(str(digest))
+            except (ValueError, AttributeError, TypeError) as error:
+                raise _bad_journal(key.removeprefix(_FOLDER)) from error
         return result
 
     @property
@@ -224,6 +229,10 @@ def rewrite(
         store.put_object(journal + uuid.uuid4().hex, json.dumps(digests).encode())
     store.put_objects(written)
     return fingerprints
+
+
+def _bad_journal(name: str) -> CrackleError:
+    return CrackleError(f"the journal of an edit, {_FOLDER}{name}, is damaged")
 
 
 def _digest(data: bytes) -> str:

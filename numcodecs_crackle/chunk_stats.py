@@ -48,7 +48,7 @@ class Sums:
     counts: npt.NDArray[np.uint64]
     lows: npt.NDArray[np.int64]  # (n, ndim)
     highs: npt.NDArray[np.int64]  # inclusive
-    sums: npt.NDArray[np.uint64]  # of the voxels' places
+    sums: npt.NDArray[np.float64]  # of the voxels' places: exact up to 2^53, no end beyond
 
     @classmethod
     def none(cls, dtype: np.dtype[Any], ndim: int) -> Sums:
@@ -56,7 +56,7 @@ class Sums:
             return np.zeros((0, ndim), kind)
 
         counts = np.zeros(0, np.uint64)
-        return cls(np.zeros(0, dtype), counts, empty(np.int64), empty(np.int64), empty(np.uint64))
+        return cls(np.zeros(0, dtype), counts, empty(np.int64), empty(np.int64), empty(float))
 
     def rows(self, which: npt.NDArray[Any]) -> Sums:
         return Sums(*(getattr(self, f.name)[which] for f in fields(self)))
@@ -154,19 +154,19 @@ def measured(
         held = counts > 0
         shape = (int(held.sum()), len(store.shape))
         low, high = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        total = np.empty(shape, np.uint64)
+        total = np.empty(shape)
         counts = counts[held]
         low[:], high[:] = start, start
-        total[:] = counts[:, None] * np.array(start, np.uint64)
+        total[:] = counts[:, None] * np.array(start, np.float64)
         for a, at in zip(axes.slow[:-1], first, strict=True):
             low[:, a] += at
             high[:, a] += at
-            total[:, a] += counts * np.uint64(at)
+            total[:, a] += counts * float(at)
         for axis, j, skip in ((axes.x, 0, 0), (axes.y, 1, 0), (last, 2, i * depth)):
             if axis is not None:
                 low[:, axis] += boxes[held, j].astype(np.int64) - skip
                 high[:, axis] += boxes[held, 3 + j].astype(np.int64) - skip
-                total[:, axis] += sums[held, j] - counts * np.uint64(skip)
+                total[:, axis] += sums[held, j] - counts * float(skip)
         parts.append(Sums(values[held], counts, low, high, total))
     return merged(parts)
 
@@ -185,5 +185,5 @@ def _filled(
         np.array([count], np.uint64),
         np.array([start], np.int64),
         np.array([last], np.int64),
-        np.array([total], np.uint64),
+        np.array([total], np.float64),
     )

@@ -71,6 +71,8 @@ def bounds(region: Any, shape: Sequence[int]) -> Window:
             result.append((start, max(start, stop)))
             continue
         try:
+            if isinstance(entry, (bool, np.bool_)):
+                raise TypeError
             place = index(entry)
         except TypeError:
             raise TypeError(f"a region is made of slices and integers, not {entry!r}") from None
@@ -124,8 +126,15 @@ class ChunksIn:
             )
 
 
-def batches(store: ChunkStore, chunks: Iterable[Chunk], most: int) -> Iterator[list[Chunk]]:
-    """Chunks in lists of up to ``most``; those of one shard are not mixed with others."""
+def batches(
+    store: ChunkStore, chunks: Iterable[Chunk], most: int, wide: bool = False
+) -> Iterator[list[Chunk]]:
+    """Chunks in lists of up to ``most``; those of one shard are not mixed with others.
+
+    ``wide``: of a large shard more at a time, so that its index is not read ever again.
+    """
+    if wide:
+        most = max(most, math.prod(store.per_object) // 16)
     batch: list[Chunk] = []
     groups: Iterable[tuple[Any, Iterable[Chunk]]] = [(None, chunks)]
     if store.shard is not None:

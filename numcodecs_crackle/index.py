@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import partial as bound
 from operator import index
@@ -113,6 +114,19 @@ class LabelIndex:
 
     def __repr__(self) -> str:
         return f"<LabelIndex {self.path}>"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it is used without comparing fingerprints."""
+        return self._trust
+
+    def snapshot(self) -> LabelIndex:
+        """It as it is now, for a query that reads it while others may change it."""
+        with self._lock:
+            view = copy(self)
+            view._where, view._recorded = self._where.copy(), self._recorded.copy()
+            view._current, view._parts = self._current.copy(), list(self._parts)
+            return view
 
     # ---- what there is ----
 
@@ -238,7 +252,7 @@ class LabelIndex:
 
     def _check(self, which: npt.NDArray[np.bool_], how: How) -> None:
         ids = np.flatnonzero(which)
-        work = batches(self._store, self.chunks_of(ids[self.order(ids)]), _MANY)
+        work = batches(self._store, self.chunks_of(ids[self.order(ids)]), _MANY, wide=True)
         self._current[which] = _UNKNOWN
         for chunks, found in self._run(_fingerprint_plan, work, "Check", how):
             prints = [_DAMAGED if isinstance(one, FormatError) else one for one in found]

@@ -108,6 +108,7 @@ def covered(index: LabelIndex | None, store: ChunkStore, window: Window, how: Ho
     if index is None:
         return Covered(None, None, ChunksIn(store, window))
     index.ready(how)
+    index = index.snapshot()
     grid = index.layout.grid
     mask, asked = np.zeros(grid, np.bool_), np.zeros(grid, np.bool_)
     if all(a < b for a, b in window):

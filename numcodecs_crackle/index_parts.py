@@ -132,7 +132,7 @@ class Layout:
             columns[f"chunk_{name}"] = np.ascontiguousarray(places[:, i])
             columns[f"min_{name}"] = np.ascontiguousarray(sums.lows[:, i])
             columns[f"max_{name}"] = np.ascontiguousarray(sums.highs[:, i])
-            columns[f"sum_{name}"] = np.ascontiguousarray(sums.sums[:, i])
+            columns[f"sum_{name}"] = sums.sums[:, i].astype(np.uint64)
         schema = self.schema()
         return required("pyarrow", "files").table([columns[n] for n in schema.names], schema)
 
@@ -145,7 +145,7 @@ class Layout:
             columns["voxel_count"],
             self._side_by_side(columns, "min", np.int64),
             self._side_by_side(columns, "max", np.int64),
-            self._side_by_side(columns, "sum", np.uint64),
+            self._side_by_side(columns, "sum", np.float64),
         )
 
     def _side_by_side(self, columns: dict[str, npt.NDArray[Any]], side: str, dtype: Any) -> Any:

@@ -137,29 +137,42 @@ class ChunkStore:
 
     # ---- reading ----
 
-    def read(self, wanted: Sequence[tuple[Chunk, PlanMaker]]) -> list[Any]:
-        """Read chunks by plans, several at a time.
+    def read(
+        self,
+        wanted: Sequence[tuple[Chunk, PlanMaker]],
+        indices: dict[Chunk, Any] | None = None,
+    ) -> list[Any]:
+        """Read chunks by plans, all at once.
 
         A plan that fails is made again once: ranges of a chunk that was replaced between two
         requests don't fit each other.
+
+        Parameters
+        ----------
+        indices
+            Takes the indices of shards, for calls that follow soon.
 
         Returns
         -------
         list
             The result of each plan, or the `FormatError` that it raised, which names the key.
         """
-        results = self._read_once(wanted)
+        indices = {} if indices is None else indices
+        results = self._read_once(wanted, indices)
         failed = [i for i, result in enumerate(results) if isinstance(result, FormatError)]
         if failed:
-            again = self._read_once([wanted[i] for i in failed])
+            indices.clear()
+            again = self._read_once([wanted[i] for i in failed], indices)
             for i, result in zip(failed, again, strict=True):
                 results[i] = result
         return results
 
-    def _read_once(self, wanted: Sequence[tuple[Chunk, PlanMaker]]) -> list[Any]:
-        indices: dict[Chunk, Any] = {}
+    def _read_once(
+        self, wanted: Sequence[tuple[Chunk, PlanMaker]], indices: dict[Chunk, Any]
+    ) -> list[Any]:
         if self.shard is not None:
-            indices = self._shard_indices({self.object_of(chunk) for chunk, _ in wanted})
+            missing = {self.object_of(chunk) for chunk, _ in wanted} - indices.keys()
+            indices |= self._shard_indices(missing)
         readings = []
         for chunk, make in wanted:
             where: Any = None
@@ -343,6 +356,10 @@ class ChunkStore:
     def get_object(self, key: str) -> bytes | None:
         """An object below the array's path."""
         return self._fetch([(key, 0, None)])[0]
+
+    def get_objects(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Objects below the array's path."""
+        return self._fetch([(key, 0, None) for key in keys])
 
     def put_objects(self, objects: Mapping[str, bytes]) -> None:
         """Write objects below the array's path; each appears whole or not at all."""

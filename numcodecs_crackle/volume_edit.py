@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle.chunk_edit import ChunkEdit, Edit, Journal, mapping_arrays, rewrite, work_on
-from numcodecs_crackle.chunk_lookup import stored_labels_plan
+from numcodecs_crackle.chunk_lookup import labels_plan, stored_labels_plan
 from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import CrackleError
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import FIRST_BYTES, Range
 from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process
-from numcodecs_crackle.volume_lookup import VolumeLookup
+from numcodecs_crackle.volume_lookup import VolumeLookup, union
 from numcodecs_crackle.volume_work import MANY
 from numcodecs_crackle.work import How, in_process, run
 
@@ -83,7 +83,10 @@ class VolumeEdits(VolumeLookup):
         journal = Journal.found(self._store)
         if journal is not None and journal.what == what:
             return self._edit(what, journal.old, journal.new, dry_run, how)
-        found = self.labels(**how)
+        window, _ = self._chunks(None)
+        plan = bound(labels_plan, region=window)
+        parts = (labels for _, labels in self._stored("Labels", plan, how))
+        found = union(parts, self.dtype)
         mapping = dict(zip((0, -1), (start, start + len(found) - 1), strict=True))
         mapping_arrays(mapping, self._store.dtype)  # both ends fit, or OverflowError
         new = (np.arange(len(found)) + start).astype(self._store.dtype)
@@ -125,18 +128,17 @@ class VolumeEdits(VolumeLookup):
         self, text: str, plan: Callable[..., Any], how: How, chunks: Iterable[Chunk] | None = None
     ) -> Iterator[tuple[Chunk, Any]]:
         """The results of plans for chunks, or every one; damage stops an edit always."""
-        skip, self._skip = self._skip, False
-        try:
-            every = self._chunks(None)[1] if chunks is None else chunks
-            yield from self._each(text, plan, every, MANY, how)
-        finally:
-            self._skip = skip
+        every = self._chunks(None)[1] if chunks is None else chunks
+        return self._each(text, plan, every, MANY, how, strict=True)
 
     def _holding(
         self, labels: npt.NDArray[Any], how: How
     ) -> Iterator[tuple[Chunk, npt.NDArray[Any]]]:
-        """The chunks that have some labels, and which: by the index, if there is one."""
-        index = self._index
+        """The chunks that have some labels, and which.
+
+        By their tables; by the index if it is trusted, as to check it would take as much.
+        """
+        index = self._index if self._index is not None and self._index.trusted else None
         chunks: Iterable[Chunk] | None = None
         found: dict[Chunk, npt.NDArray[Any]] = {}
         if index is not None:

@@ -15,7 +15,7 @@ from numcodecs_crackle.store import Chunk
 from numcodecs_crackle.volume_work import FEW, MANY, VolumeWork
 from numcodecs_crackle.work import How
 
-__all__ = ["VolumeLookup"]
+__all__ = ["VolumeLookup", "union"]
 
 
 class VolumeLookup(VolumeWork):
@@ -24,17 +24,9 @@ class VolumeLookup(VolumeWork):
     def labels(self, region: Any = None, **how: Unpack[How]) -> npt.NDArray[Any]:
         """The labels of the volume, or of a region: array (n,), sorted, each once."""
         window, known = self._covered(region, how)
-        found = np.zeros(0, self.dtype)
-        waiting: list[npt.NDArray[Any]] = []
-        rows = 0
         plan = bound(labels_plan, region=window)
         read = self._batches("Labels", plan, known.chunks, MANY, how, _union)
-        for part in chain(known.labels(), read):
-            waiting.append(part)
-            rows += len(part)
-            if rows > max(1 << 16, 2 * len(found)):
-                found, waiting, rows = _union([found, *waiting]), [], 0
-        return _union([found, *waiting])
+        return union(chain(known.labels(), read), self.dtype)
 
     def num_labels(self, region: Any = None, **how: Unpack[How]) -> int:
         """The number of labels."""
@@ -101,6 +93,7 @@ class VolumeLookup(VolumeWork):
         ------
         (place in the grid of chunks, array (n,) of labels, sorted)
         """
+        self._options(how)  # a mistyped one is an error now
         window, chunks = self._chunks(region)
         plan = bound(labels_plan, region=window)
         return self._each("Labels", plan, chunks, MANY, how)
@@ -179,6 +172,19 @@ class VolumeLookup(VolumeWork):
         if np.dtype(self.array.dtype).kind == "b":
             return result.view(np.bool_)
         return result
+
+
+def union(parts: Iterable[npt.NDArray[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The labels of many parts, sorted, each once; no more than a few times these are held."""
+    found = np.zeros(0, dtype)
+    waiting: list[npt.NDArray[Any]] = []
+    rows = 0
+    for part in parts:
+        waiting.append(part)
+        rows += len(part)
+        if rows > max(1 << 16, 2 * len(found)):
+            found, waiting, rows = _union([found, *waiting]), [], 0
+    return _union([found, *waiting])
 
 
 def _union(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

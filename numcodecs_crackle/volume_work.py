@@ -93,14 +93,19 @@ class VolumeWork:
         most: int,
         how: How,
         reduce: Callable[[list[Any]], Any] | None = None,
+        strict: bool = False,
     ) -> Iterator[Any]:
-        """The results of plans for chunks, by batches: a list of pairs, or reduced ones."""
-        work = batches(self._store, chunks, most)
-        task = bound(_task, self._store, plan, reduce)
+        """The results of plans for chunks, by batches: a list of pairs, or reduced ones.
+
+        ``strict``: damage is raised in any case.
+        """
+        small = most == MANY or reduce is not None  # of what a chunk gives
+        work = batches(self._store, chunks, most, small)
+        task = bound(_task, self._store, plan, reduce, most)
         total = len(chunks) if isinstance(chunks, Sized) else None
         for result, errors in run(task, work, text, total, len, **self._options(how)):
             for error in errors:
-                self._report(error)
+                self._report(error, strict)
             yield result
 
     def _options(self, how: How) -> How:
@@ -112,13 +117,19 @@ class VolumeWork:
         }
 
     def _each(
-        self, text: str, plan: Callable[..., Any], chunks: Iterable[Chunk], most: int, how: How
+        self,
+        text: str,
+        plan: Callable[..., Any],
+        chunks: Iterable[Chunk],
+        most: int,
+        how: How,
+        strict: bool = False,
     ) -> Iterator[tuple[Chunk, Any]]:
-        for pairs in self._batches(text, plan, chunks, most, how):
+        for pairs in self._batches(text, plan, chunks, most, how, strict=strict):
             yield from pairs
 
-    def _report(self, error: FormatError) -> None:
-        if not self._skip:
+    def _report(self, error: FormatError, strict: bool = False) -> None:
+        if strict or not self._skip:
             raise error
         self.damaged.append(error)
         warnings.warn(f"left out: {error}", stacklevel=4)
@@ -195,16 +206,27 @@ def _task(
     store: ChunkStore,
     plan: Callable[..., Any],
     reduce: Callable[[list[Any]], Any] | None,
+    most: int,
     chunks: list[Chunk],
 ) -> tuple[Any, list[FormatError]]:
-    """What plans give for some chunks, and the errors; sent to where the work is done."""
-    found = store.read([(chunk, bound(plan, store, chunk)) for chunk in chunks])
-    errors = [result for result in found if isinstance(result, FormatError)]
-    pairs = [
-        (chunk, result)
-        for chunk, result in zip(chunks, found, strict=True)
-        if not isinstance(result, FormatError)
-    ]
-    if reduce is None:
-        return pairs, errors
-    return reduce([result for _, result in pairs]), errors
+    """What plans give for some chunks, and the errors; sent to where the work is done.
+
+    ``most`` chunks are read at once. Chunks of a shard that come together share its index.
+    """
+    pairs: list[tuple[Chunk, Any]] = []
+    errors: list[FormatError] = []
+    parts: list[Any] = []
+    indices: dict[Chunk, Any] = {}
+    for i in range(0, len(chunks), most):
+        few = chunks[i : i + most]
+        results = store.read([(chunk, bound(plan, store, chunk)) for chunk in few], indices)
+        right = [
+            (c, found) for c, found in zip(few, results, strict=True)
+            if not isinstance(found, FormatError)
+        ]  # fmt: skip
+        errors += [found for found in results if isinstance(found, FormatError)]
+        if reduce is None:
+            pairs += right
+        else:
+            parts = [reduce([*parts, *(found for _, found in right)])]
+    return (pairs if reduce is None else parts[0]), errors

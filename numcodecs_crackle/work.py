@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any, TypedDict, TypeVar
+
+from zarr.core.sync import iothread
 
 from numcodecs_crackle.extras import required
 
@@ -47,6 +50,8 @@ def run(
     If the caller stops early or anything raises, what has not begun is cancelled, and what
     has is waited for.
     """
+    if iothread[0] is threading.current_thread():
+        raise RuntimeError("zarr's own event loop can't wait for itself: call from another thread")
     bar: Any = nullcontext()
     if progress:
         bar = required("tqdm", "cli").tqdm(total=total, desc=text)

@@ -199,8 +199,9 @@ def test_regions():
         v.labels((0, 0, 0, 0))
     with pytest.raises(IndexError, match="out of bounds"):
         v.labels(20)
-    with pytest.raises(TypeError, match="slices and integers"):
-        v.labels(np.array([True, False]))
+    for region in (np.array([True, False]), True, 1.0, "z"):
+        with pytest.raises(TypeError, match="slices and integers"):
+            v.labels(region)
 
 
 def test_edited_tables():
@@ -354,6 +355,38 @@ def test_one_label_reads_few_slices(cells):
     store.reads.clear()
     v.mask(small)
     assert store.bytes_read() < sum(sizes.values()) * 0.8
+
+
+def test_the_index_of_a_large_shard_is_read_a_few_times():
+    a = labels_for((64, 64, 64), kind="blobs")
+    a, v, store, _ = recorded(a.shape, (4, 4, 4), a, shards=(64, 64, 64))
+    index = 16 * 16**3 + 4
+    for ask in (v.labels, v.voxel_counts):
+        store.reads.clear()
+        ask()
+        assert sum(n == index for _, _, n in store.reads) <= 17
+
+
+def test_sums_do_not_wrap():
+    """Of a volume so large that places add up to more than 64 bits hold."""
+    z = zarr.create_array(
+        store=MemoryStore(), shape=(2**20,) * 3, chunks=(2**19,) * 3, dtype="u4",
+        serializer=ck.CrackleCodec(), compressors=None,
+    )  # fmt: skip
+    found = LabelVolume(z).statistics()
+    assert found.voxel_counts.tolist() == [2**60]
+    np.testing.assert_allclose(found.centroids, [[(2**20 - 1) / 2] * 3])
+
+
+def test_within_zarrs_own_loop():
+    _, z = stored("zstd behind")
+    v = LabelVolume(z)
+
+    async def ask():
+        return v.labels()
+
+    with pytest.raises(RuntimeError, match="event loop can't wait for itself"):
+        zarr.core.sync.sync(ask())
 
 
 # ---- damage ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from stored import LAYOUTS, stored
 from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
 import numcodecs_crackle as ck
+from numcodecs_crackle import chunk_edit
 from numcodecs_crackle.volume import LabelVolume
 
 
@@ -268,6 +270,57 @@ def test_damage_stops_an_edit_before_its_first_write():
     with pytest.raises(ck.FormatError, match="chunk c/2/1/0"):
         v.remap({5: 6})
     assert objects(z) == before
+
+
+def test_renumber_stops_at_damage():
+    """It would give a label of the damaged chunk to another one."""
+    _, z = stored("plain")
+    v = LabelVolume(z, on_error="skip")
+    v._store.put_object("c/2/1/0", v._store.get_object("c/2/1/0")[:50])
+    before = objects(z)
+    with pytest.raises(ck.FormatError, match="chunk c/2/1/0"):
+        v.renumber()
+    assert objects(z) == before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"new": np.array([2, 5], "u8")},
+        {"new": np.array([2.0, 5.0])},
+        {"old": np.array([5, 2], "u4")},
+        {"old": np.array([2, 2], "u4")},
+        {"old": np.array([2, 3, 5], "u4")},
+        {"old": np.array([[2], [5]], "u4")},
+        {"name": None},
+    ],
+)
+def test_a_journal_that_lies(changes):
+    _, z = stored("plain")
+    v = LabelVolume(z)
+    told = {
+        "what": np.array("remap"), "old": np.array([2, 5], "u4"), "new": np.array([5, 2], "u4"),
+        "name": np.array("x"), **changes,
+    }  # fmt: skip
+    file = io.BytesIO()
+    np.savez(file, **{key: value for key, value in told.items() if value is not None})
+    v._store.put_object(".crackle-edit/edit.npz", file.getvalue())
+    before = objects(z)
+    for ask in (v.resume, lambda: v.remap({1: 2})):
+        with pytest.raises(ck.CrackleError, match=r"edit\.npz, is damaged"):
+            ask()
+    assert objects(z) == before
+
+
+@pytest.mark.parametrize("text", [b"{", b"[1]", b'{"c/0/0/0": '])
+def test_a_list_of_what_is_done_that_is_damaged(text):
+    _, z = stored("plain")
+    v = LabelVolume(z)
+    old, new = np.array([2, 5], "u4"), np.array([5, 2], "u4")
+    journal = chunk_edit.Journal.begin(v._store, "remap", old, new)
+    v._store.put_object(journal.prefix + "1", text)
+    with pytest.raises(ck.CrackleError, match="is damaged"):
+        v.resume()
 
 
 def test_where_nothing_can_be_written(tmp_path):
