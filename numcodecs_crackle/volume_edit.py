@@ -92,7 +92,7 @@ class VolumeEdits(VolumeLookup):
     def resume(self, **how: Unpack[How]) -> Edit | None:
         """Finish an edit that was interrupted; None if there is none that has to be.
 
-        Edits whose new labels are not among their old ones leave no trace: run them again.
+        A remap whose new labels are not among its old ones leaves no trace: run it again.
         """
         journal = Journal.found(self._store)
         if journal is None:
@@ -180,7 +180,10 @@ class VolumeEdits(VolumeLookup):
         edit = Edit(old, new, chunks)
         if dry_run:
             return edit
-        if journal is None and chunks and places_in(old, np.unique(new))[1].any():
+        # A merge can be run again as it is. New numbers can't be told again from chunks of which
+        # some have them: a label that is in both would be split.
+        once = what != "remap" or places_in(old, np.unique(new))[1].any()
+        if journal is None and chunks and once:
             journal = Journal.begin(self._store, what, old, new)
         self._rewrite(edit, journal, how)
         if journal is not None:

@@ -180,6 +180,7 @@ EDITS = {
     "merge": lambda v: v.remap({2: 5, 3: 5}),
     "swap": lambda v: v.remap({2: 5, 5: 2, 8: 5}),
     "renumber": lambda v: v.renumber(1),
+    "renumber to others": lambda v: v.renumber(100),
 }
 
 
