@@ -111,9 +111,10 @@ class VolumeEdits(VolumeLookup):
             The chunks that are traced anew; others are not touched.
         """
         none = np.zeros(0, self._store.dtype)
+        stored, _ = self._present(*self._chunks(None))
         chunks = [
             ChunkEdit(chunk, self._store.key(chunk), none)
-            for chunk, edited in self._stored("Edited chunks", _edited_plan, how)
+            for chunk, edited in self._stored("Edited chunks", _edited_plan, how, stored)
             if edited
         ]
         if not dry_run:
@@ -150,6 +151,9 @@ class VolumeEdits(VolumeLookup):
                 places = index.chunks_of(ids[order][first])
                 found = dict(zip(places, np.split(held[order], first[1:]), strict=True))
         fill = np.array([self._store.fill], self._store.dtype)
+        if self._store.fill not in labels:
+            window, whole = self._chunks(None)
+            chunks, _ = self._present(window, whole if chunks is None else chunks)
         for chunk, table in self._stored("Search", stored_labels_plan, how, chunks):
             table = fill if table is None else table
             held = table[places_in(labels, table)[1]]

@@ -28,8 +28,10 @@ class VolumeLookup(VolumeWork):
         waiting: list[npt.NDArray[Any]] = []
         rows = 0
         plan = bound(labels_plan, region=window)
-        read = self._batches("Labels", plan, known.chunks, MANY, how, _union)
-        for part in chain(known.labels(), read):
+        chunks, stored = self._present(window, known.chunks)
+        fill = [] if stored is None else [self._fill]
+        read = self._batches("Labels", plan, chunks, MANY, how, _union)
+        for part in chain(fill, known.labels(), read):
             waiting.append(part)
             rows += len(part)
             if rows > max(1 << 16, 2 * len(found)):
@@ -61,7 +63,10 @@ class VolumeLookup(VolumeWork):
         if not len(wanted):
             return False
         plan = bound(holding_plan, region=window, labels=wanted)
-        read = self._each("Search", plan, known.chunks, MANY, how)
+        chunks, stored = self._present(window, known.chunks)
+        if stored is not None and self._fill[0] in wanted:
+            return True
+        read = self._each("Search", plan, chunks, MANY, how)
         return any(True for _ in known.holding(wanted)) or any(len(held) for _, held in read)
 
     def __contains__(self, label: int) -> bool:
@@ -84,7 +89,10 @@ class VolumeLookup(VolumeWork):
         found: dict[int, list[Chunk]] = {}
         if len(wanted):
             plan = bound(holding_plan, region=window, labels=wanted)
-            for chunk, held in self._each("Search", plan, known.chunks, MANY, how):
+            chunks = known.chunks
+            if self._fill[0] not in wanted:
+                chunks, _ = self._present(window, chunks)
+            for chunk, held in self._each("Search", plan, chunks, MANY, how):
                 for value in held.tolist():
                     found.setdefault(value, []).append(chunk)
             found = known.with_chunks(found, wanted)
@@ -129,6 +137,8 @@ class VolumeLookup(VolumeWork):
         if len(wanted := self._known([label])):
             plan = bound(mask_plan, region=window, label=int(label))
             chunks = known.chunks_holding(wanted)
+            if self._fill[0] not in wanted:
+                chunks, _ = self._present(window, chunks)
             for _, part in self._each("Mask", plan, chunks, FEW, how):
                 if part is not None:
                     parts.append(part)
@@ -169,6 +179,10 @@ class VolumeLookup(VolumeWork):
         if labels is not None:
             one = isinstance(labels, (int, np.integer))
             wanted = self._known([labels] if one else list(labels))  # type: ignore[arg-type]
+        fill = wanted is None or self._fill[0] in wanted
+        chunks, stored = self._present(window, chunks)
+        if fill and stored is not None:
+            result[...] = self._fill[0]
         plan = bound(voxels_plan, region=window, labels=wanted)
         for _, found in self._each("Voxels", plan, chunks, FEW, how):
             if found is None:
