@@ -58,6 +58,9 @@ class Edit(NamedTuple):
     new: npt.NDArray[Any]
     chunks: list[ChunkEdit]
 
+    def __repr__(self) -> str:  # both may be millions
+        return f"<Edit: {len(self.old):,} labels change, in {len(self.chunks):,} chunks>"
+
 
 def mapping_arrays(
     mapping: Mapping[int, int], dtype: np.dtype[Any]
