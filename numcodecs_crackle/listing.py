@@ -52,10 +52,13 @@ def stored_objects(store: ChunkStore, ranges: Sequence[range]) -> list[Chunk] | 
     backend, prefix = store.array.store_path.store, _folder(store)
     if prefix is None or not ranges or not _lists(backend):
         return None
-    files = getattr(backend, "fs", None)
-    if files is not None:
-        files.invalidate_cache()  # others may have written since
-    found = sync(_walk(backend, store.prefix + prefix, list(ranges), math.prod(store.per_object)))
+    files, weight = getattr(backend, "fs", None), math.prod(store.per_object)
+    try:
+        if files is not None:
+            files.invalidate_cache()  # others may have written since
+        found = sync(_walk(backend, store.prefix + prefix, list(ranges), weight))
+    except Exception:  # who may read may not be allowed to list
+        return None
     return None if found is None else sorted(found)
 
 

@@ -157,6 +157,17 @@ def test_what_is_listed(tmp_path, monkeypatch):
     assert sorted(asked) == ["seg/c", *sorted("seg/c/" + "/".join(map(str, p)) for p in parents)]
 
 
+def test_where_none_may_list(tmp_path, monkeypatch, few):
+    z = make(LocalStore(tmp_path / "x"))
+
+    def refuse(self, prefix):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(LocalStore, "list_dir", refuse)
+    np.testing.assert_array_equal(LabelVolume(z).read(), z[...])
+    assert few == [None]
+
+
 def test_stores(tmp_path, few):
     """S3 is listed; what a web server lists is not believed, nor unknown stores."""
     pytest.importorskip("moto")
