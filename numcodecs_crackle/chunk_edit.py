@@ -1,10 +1,10 @@
 """Edits of stored chunks: their label tables are rewritten, no voxel is decoded.
 
-Each object, a chunk or a shard, is replaced whole. An edit whose new labels are not among its
+Each object, a chunk or a shard, is replaced whole. A remap whose new labels are not among its
 old ones can be run again as it is after an interruption. One where they are, such as a swap,
-could not: chunks that are done would be changed twice; nor one that is told by the labels that
-there are. So it keeps a journal beside the chunks:
-the edit itself, and, before objects are written, digests of what they become.
+could not: chunks that are done would be changed twice. Nor could new numbers, which the labels
+of all chunks decide. So these keep a journal beside the chunks: the edit itself, and, before
+objects are written, digests of what they become.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ class Edit(NamedTuple):
     old: npt.NDArray[Any]
     new: npt.NDArray[Any]
     chunks: list[ChunkEdit]
+
+    def __repr__(self) -> str:  # both may be millions
+        return f"<Edit: {len(self.old):,} labels change, in {len(self.chunks):,} chunks>"
 
 
 def mapping_arrays(

@@ -12,12 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import _native
-from numcodecs_crackle.grid import Axes, Piece, Window, origin_of, piece_of, window_of
+from numcodecs_crackle.grid import (
+    Axes,
+    Piece,
+    Window,
+    objects_in,
+    origin_of,
+    piece_of,
+    window_of,
+)
 from numcodecs_crackle.partial import Range, slices_named
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import label_groups, opened
 
-__all__ = ["Merger", "Statistics", "Sums", "measure_plan", "merged"]
+__all__ = ["Merger", "Statistics", "Sums", "absent", "measure_plan", "merged"]
 
 # With more labels than this every slice is measured, rather than those that have any.
 _FEW_LABELS = 8
@@ -186,4 +194,41 @@ def _filled(
         np.array([start], np.int64),
         np.array([last], np.int64),
         np.array([total], np.float64),
+    )
+
+
+def absent(store: ChunkStore, region: Window, stored: Sequence[Chunk]) -> Sums:
+    """The sums of what of a region lies in objects that are not stored, of which there are some."""
+    ranges = objects_in(store, region)
+    places = np.array(stored, np.intp).reshape(len(stored), len(ranges))
+    counts, totals, lows, highs = [], [], [], []
+    for axis, (held, (a, b), c, n) in enumerate(
+        zip(ranges, region, store.chunks, store.per_object, strict=True)
+    ):
+        start = np.maximum(np.array(held, np.int64) * (c * n), a)
+        stop = np.minimum(np.append(start[1:], b), b)
+        counts.append(stop - start)
+        totals.append((start + stop - 1) * counts[-1] // 2)
+        others = math.prod(len(r) for r in ranges) // len(held)
+        there = np.bincount(places[:, axis] - held.start, minlength=len(held))
+        missing = np.flatnonzero(there < others)
+        lows.append(int(start[missing[0]]))
+        highs.append(int(stop[missing[-1]]) - 1)
+    size = math.prod(b - a for a, b in region)
+    # What of the region is stored is taken away.
+    each = [n[places[:, i] - r.start] for i, (n, r) in enumerate(zip(counts, ranges, strict=True))]
+    of_axis = [
+        n[places[:, i] - r.start] for i, (n, r) in enumerate(zip(totals, ranges, strict=True))
+    ]
+    count = size - int(np.prod(each, axis=0).sum())
+    sums = []
+    for i, (a, b) in enumerate(region):
+        factors = [*each[:i], of_axis[i], *each[i + 1 :]]
+        sums.append(size * (a + b - 1) / 2 - float(np.prod(factors, axis=0, dtype=float).sum()))
+    return Sums(
+        np.array([store.fill], store.dtype),
+        np.array([count], np.uint64),
+        np.array([lows], np.int64),
+        np.array([highs], np.int64),
+        np.array([sums], np.float64),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from itertools import chain, groupby, product
 from operator import index
@@ -21,11 +21,13 @@ from numcodecs_crackle.stream import compress, decompress
 __all__ = [
     "Axes",
     "ChunksIn",
+    "ChunksOf",
     "Piece",
     "Window",
     "batches",
     "bounds",
     "in_array_axes",
+    "objects_in",
     "origin_of",
     "piece_of",
     "voxels_of",
@@ -124,6 +126,38 @@ class ChunksIn:
                     for (r, n), p in zip(pairs, place, strict=True)
                 )
             )
+
+
+class ChunksOf(Sized, Iterable[Chunk]):
+    """The chunks that a region touches in some objects: their places, in C order."""
+
+    def __init__(self, store: ChunkStore, region: Window, objects: Sequence[Chunk]) -> None:
+        self._objects = objects
+        self._parts = [
+            (range(a // c, -(-b // c)), n)
+            for (a, b), c, n in zip(region, store.chunks, store.per_object, strict=True)
+        ]
+
+    def _ranges(self, place: Chunk) -> list[range]:
+        return [
+            range(max(r.start, p * n), min(r.stop, (p + 1) * n))
+            for (r, n), p in zip(self._parts, place, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return sum(math.prod(map(len, self._ranges(place))) for place in self._objects)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        return chain.from_iterable(product(*self._ranges(place)) for place in self._objects)
+
+
+def objects_in(store: ChunkStore, region: Window) -> list[range]:
+    """The objects that a region touches, along each axis."""
+    sizes = [c * n for c, n in zip(store.chunks, store.per_object, strict=True)]
+    return [
+        range(a // n, -(-b // n)) if a < b else range(0)
+        for (a, b), n in zip(region, sizes, strict=True)
+    ]
 
 
 def batches(

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numcodecs_crackle import partial
 from numcodecs_crackle.chunk_stats import Sums, measure_plan
 from numcodecs_crackle.errors import FormatError
+from numcodecs_crackle.extras import required
 from numcodecs_crackle.grid import batches
 from numcodecs_crackle.index_parts import (
     NO_FINGERPRINT,
@@ -220,6 +221,7 @@ class LabelIndex:
         ``report`` is called with the error of a damaged chunk, and may raise it; else the
         chunk is left out.
         """
+        required("pyarrow", "files")  # before anything is measured
         with self._lock:
             os.makedirs(self.path, exist_ok=True)
             self._load()

@@ -27,7 +27,7 @@ from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Plan, Range
 from numcodecs_crackle.shards import Form, ShardIndex
 
-__all__ = ["Chunk", "ChunkStore", "is_of_one_process", "whereabouts"]
+__all__ = ["Chunk", "ChunkStore", "is_of_one_process", "limited", "whereabouts"]
 
 Chunk = tuple[int, ...]
 # How a chunk is read: called for each attempt.
@@ -82,9 +82,13 @@ class ChunkStore:
         else:
             self._read_codecs(tuple(metadata.codecs))
         self.coded_shape = tuple(self.chunks[a] for a in self.axes)
+        # Chunks of an object along each axis: those of a shard, or 1.
+        self.per_object: tuple[int, ...] = (1,) * len(self.shape)
+        if self.shard is not None:
+            self.per_object = tuple(s // c for s, c in zip(array.shards, self.chunks, strict=True))
         self._prototype = default_buffer_prototype()
         self._backend = array.store_path.store
-        self._prefix = f"{array.store_path.path}/" if array.store_path.path else ""
+        self.prefix = f"{array.store_path.path}/" if array.store_path.path else ""
         # Of these alone it is known that nothing is lost by going past asyncio.
         self._is_sync = type(self._backend) in (LocalStore, MemoryStore)
 
@@ -108,13 +112,6 @@ class ChunkStore:
         return type(self), (self.array, self.verify)
 
     # ---- places ----
-
-    @property
-    def per_object(self) -> tuple[int, ...]:
-        """Chunks of an object along each axis: those of a shard, or 1."""
-        if self.shard is None:
-            return (1,) * len(self.shape)
-        return tuple(s // c for s, c in zip(self.array.shards, self.chunks, strict=True))
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -215,13 +212,13 @@ class ChunkStore:
         """[start, stop) of objects by key: all for (0, None), the end for (-n, None)."""
         if self._is_sync:
             return [self._get_now(*request) for request in requests]
-        result: list[bytes | None] = sync(_limited([(self._get, *r) for r in requests]))
+        result: list[bytes | None] = sync(limited([(self._get, *r) for r in requests]))
         return result
 
     # Stores differ in what they raise for a range beyond the end: then all is read.
 
     def _get_now(self, key: str, start: int, stop: int | None) -> bytes | None:
-        get, key, wanted = self._backend.get_sync, self._prefix + key, _byte_range(start, stop)
+        get, key, wanted = self._backend.get_sync, self.prefix + key, _byte_range(start, stop)
         try:
             return _part(get(key, prototype=self._prototype, byte_range=wanted), start, stop)
         except Exception:
@@ -230,7 +227,7 @@ class ChunkStore:
             return _part(get(key, prototype=self._prototype), start, stop, True)
 
     async def _get(self, key: str, start: int, stop: int | None) -> bytes | None:
-        get, key, wanted = self._backend.get, self._prefix + key, _byte_range(start, stop)
+        get, key, wanted = self._backend.get, self.prefix + key, _byte_range(start, stop)
         try:
             return _part(await get(key, self._prototype, wanted), start, stop)
         except Exception:
@@ -366,10 +363,10 @@ class ChunkStore:
         make = self._prototype.buffer.from_bytes
         if self._is_sync and hasattr(self._backend, "set_sync"):
             for key, data in objects.items():
-                self._backend.set_sync(self._prefix + key, make(data))
+                self._backend.set_sync(self.prefix + key, make(data))
             return
-        put = [(self._backend.set, self._prefix + key, make(data)) for key, data in objects.items()]
-        sync(_limited(put))
+        put = [(self._backend.set, self.prefix + key, make(data)) for key, data in objects.items()]
+        sync(limited(put))
 
     def put_object(self, key: str, data: bytes) -> None:
         """Write one object."""
@@ -377,14 +374,14 @@ class ChunkStore:
 
     def delete_object(self, key: str) -> None:
         """Remove an object; nothing if it is not there."""
-        sync(self._backend.delete(self._prefix + key))
+        sync(self._backend.delete(self.prefix + key))
 
     def list_objects(self, below: str) -> list[str]:
         """The keys below one that ends with a slash, sorted, relative to the array's path."""
 
         async def every() -> list[str]:
-            found = self._backend.list_prefix(self._prefix + below)
-            return [key[len(self._prefix) :] async for key in found]
+            found = self._backend.list_prefix(self.prefix + below)
+            return [key[len(self.prefix) :] async for key in found]
 
         return sorted(sync(every()))
 
@@ -478,7 +475,7 @@ def _part(buffer: Any, start: int, stop: int | None, is_all: bool = False) -> by
     return data[start:stop] if is_all or len(data) > most else data
 
 
-async def _limited(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+async def limited(calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     """The results of coroutine functions with arguments, as many at a time as zarr allows."""
     free = asyncio.Semaphore(zarr.config.get("async.concurrency"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial as bound
+from itertools import chain
 from typing import Any, Unpack
 
 import numpy as np
@@ -83,10 +84,11 @@ class VolumeEdits(VolumeLookup):
         journal = Journal.found(self._store)
         if journal is not None and journal.what == what:
             return self._edit(what, journal.old, journal.new, dry_run, how)
-        window, _ = self._chunks(None)
-        plan = bound(labels_plan, region=window)
-        parts = (labels for _, labels in self._stored("Labels", plan, how))
-        found = union(parts, self.dtype)
+        window, whole = self._chunks(None)
+        some, stored = self._present(window, whole)
+        read = self._stored("Labels", bound(labels_plan, region=window), how, some)
+        fill = [] if stored is None else [self._fill]
+        found = union(chain(fill, (labels for _, labels in read)), self.dtype)
         mapping = dict(zip((0, -1), (start, start + len(found) - 1), strict=True))
         mapping_arrays(mapping, self._store.dtype)  # both ends fit, or OverflowError
         new = (np.arange(len(found)) + start).astype(self._store.dtype)
@@ -114,9 +116,10 @@ class VolumeEdits(VolumeLookup):
             The chunks that are traced anew; others are not touched.
         """
         none = np.zeros(0, self._store.dtype)
+        stored, _ = self._present(*self._chunks(None))
         chunks = [
             ChunkEdit(chunk, self._store.key(chunk), none)
-            for chunk, edited in self._stored("Edited chunks", _edited_plan, how)
+            for chunk, edited in self._stored("Edited chunks", _edited_plan, how, stored)
             if edited
         ]
         if not dry_run:
@@ -151,9 +154,11 @@ class VolumeEdits(VolumeLookup):
                 first = np.flatnonzero(np.diff(ids[order], prepend=-1))
                 places = index.chunks_of(ids[order][first])
                 found = dict(zip(places, np.split(held[order], first[1:]), strict=True))
-        fill = np.array([self._store.fill], self._store.dtype)
+        if self._store.fill not in labels:
+            window, whole = self._chunks(None)
+            chunks, _ = self._present(window, whole if chunks is None else chunks)
         for chunk, table in self._stored("Search", stored_labels_plan, how, chunks):
-            table = fill if table is None else table
+            table = self._fill if table is None else table
             held = table[places_in(labels, table)[1]]
             if index is None and len(held):
                 yield chunk, held
@@ -184,9 +189,10 @@ class VolumeEdits(VolumeLookup):
         edit = Edit(old, new, chunks)
         if dry_run:
             return edit
-        # A renumbering is told by the labels there are, which are others once it has begun.
-        again = what == "remap" and not places_in(old, np.unique(new))[1].any()
-        if journal is None and chunks and not again:
+        # A merge can be run again as it is. New numbers can't be told again from chunks of which
+        # some have them: a label that is in both would be split.
+        once = what != "remap" or places_in(old, np.unique(new))[1].any()
+        if journal is None and chunks and once:
             journal = Journal.begin(self._store, what, old, new)
         self._rewrite(edit, journal, how)
         if journal is not None:

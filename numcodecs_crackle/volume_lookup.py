@@ -25,8 +25,10 @@ class VolumeLookup(VolumeWork):
         """The labels of the volume, or of a region: array (n,), sorted, each once."""
         window, known = self._covered(region, how)
         plan = bound(labels_plan, region=window)
-        read = self._batches("Labels", plan, known.chunks, MANY, how, _union)
-        return union(chain(known.labels(), read), self.dtype)
+        chunks, stored = self._present(window, known.chunks)
+        fill = [] if stored is None else [self._fill]
+        read = self._batches("Labels", plan, chunks, MANY, how, _union)
+        return union(chain(fill, known.labels(), read), self.dtype)
 
     def num_labels(self, region: Any = None, **how: Unpack[How]) -> int:
         """The number of labels."""
@@ -53,7 +55,10 @@ class VolumeLookup(VolumeWork):
         if not len(wanted):
             return False
         plan = bound(holding_plan, region=window, labels=wanted)
-        read = self._each("Search", plan, known.chunks, MANY, how)
+        chunks, stored = self._present(window, known.chunks)
+        if stored is not None and self._fill[0] in wanted:
+            return True
+        read = self._each("Search", plan, chunks, MANY, how)
         return any(True for _ in known.holding(wanted)) or any(len(held) for _, held in read)
 
     def __contains__(self, label: int) -> bool:
@@ -76,7 +81,10 @@ class VolumeLookup(VolumeWork):
         found: dict[int, list[Chunk]] = {}
         if len(wanted):
             plan = bound(holding_plan, region=window, labels=wanted)
-            for chunk, held in self._each("Search", plan, known.chunks, MANY, how):
+            chunks = known.chunks
+            if self._fill[0] not in wanted:
+                chunks, _ = self._present(window, chunks)
+            for chunk, held in self._each("Search", plan, chunks, MANY, how):
                 for value in held.tolist():
                     found.setdefault(value, []).append(chunk)
             found = known.with_chunks(found, wanted)
@@ -122,6 +130,8 @@ class VolumeLookup(VolumeWork):
         if len(wanted := self._known([label])):
             plan = bound(mask_plan, region=window, label=int(label))
             chunks = known.chunks_holding(wanted)
+            if self._fill[0] not in wanted:
+                chunks, _ = self._present(window, chunks)
             for _, part in self._each("Mask", plan, chunks, FEW, how):
                 if part is not None:
                     parts.append(part)
@@ -162,6 +172,10 @@ class VolumeLookup(VolumeWork):
         if labels is not None:
             one = isinstance(labels, (int, np.integer))
             wanted = self._known([labels] if one else list(labels))  # type: ignore[arg-type]
+        fill = wanted is None or self._fill[0] in wanted
+        chunks, stored = self._present(window, chunks)
+        if fill and stored is not None:
+            result[...] = self._fill[0]
         plan = bound(voxels_plan, region=window, labels=wanted)
         for _, found in self._each("Voxels", plan, chunks, FEW, how):
             if found is None:

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle.chunk_stats import Merger, Statistics, Sums, measure_plan, merged
+from numcodecs_crackle.chunk_stats import Merger, Statistics, Sums, absent, measure_plan, merged
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.volume_work import FEW, VolumeWork
 from numcodecs_crackle.work import How
@@ -50,7 +50,10 @@ class VolumeStatistics(VolumeWork):
                 return nothing
         merger, added = Merger(nothing), bound(_merged_with, nothing)
         plan = bound(measure_plan, region=window, labels=labels)
-        read = self._batches("Statistics", plan, known.chunks, FEW, how, added)
+        chunks, stored = self._present(window, known.chunks)
+        if stored is not None and (labels is None or self._fill[0] in labels):
+            merger.add(absent(self._store, window, stored))
+        read = self._batches("Statistics", plan, chunks, FEW, how, added)
         for part in chain(known.sums(labels), read):
             merger.add(part)
         return merger.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -14,9 +15,10 @@ import zarr
 
 from numcodecs_crackle.edit import integers
 from numcodecs_crackle.errors import FormatError
-from numcodecs_crackle.grid import ChunksIn, Window, batches, bounds
+from numcodecs_crackle.grid import ChunksIn, ChunksOf, Window, batches, bounds, objects_in
 from numcodecs_crackle.index import LabelIndex
 from numcodecs_crackle.index_answers import Covered, covered
+from numcodecs_crackle.listing import LIST_FROM, stored_objects
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
 from numcodecs_crackle.work import How, run
@@ -55,6 +57,7 @@ class VolumeWork:
         self._store = ChunkStore(array, verify)
         self._executor = executor
         self._skip = on_error == "skip"
+        self._fill = np.array([self._store.fill], self._store.dtype)
         self._index: LabelIndex | None = None
         if index is not None:
             if not os.path.isdir(index):
@@ -142,6 +145,22 @@ class VolumeWork:
         """A region, and what of it the index answers."""
         window = bounds(region, self.shape)
         return window, covered(self._index, self._store, window, self._options(how))
+
+    def _present(self, window: Window, chunks: Any) -> tuple[Any, list[Chunk] | None]:
+        """The chunks of a region but for those that a listing does not have.
+
+        And the objects that it has, where it leaves out any; None where all are to be asked.
+        """
+        if not isinstance(chunks, ChunksIn):
+            return chunks, None
+        if len(chunks) < LIST_FROM:
+            return chunks, None
+        ranges = objects_in(self._store, window)
+        total = math.prod(map(len, ranges))
+        found = stored_objects(self._store, ranges)
+        if found is None or len(found) == total:
+            return chunks, None
+        return ChunksOf(self._store, window, found), found
 
     def _known(self, labels: Any) -> npt.NDArray[Any]:
         """Labels, sorted, each once, without those that the dtype can't have."""

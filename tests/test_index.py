@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -741,3 +742,12 @@ def test_executor_and_progress(tmp_path, capsys):
     assert "Check: 100%" in err
     with pytest.raises(RuntimeError):  # it is used: and it is shut down
         v.check_index()
+
+
+def test_without_pyarrow_nothing_is_measured(tmp_path, monkeypatch):
+    _, z = stored("plain")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(chunk_stats, "measured", None)
+    with pytest.raises(ImportError, match=r"this needs pyarrow: pip install .*\[files\]"):
+        LabelVolume(z).build_index(tmp_path / "x")
+    assert not (tmp_path / "x").exists()

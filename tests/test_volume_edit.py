@@ -74,6 +74,7 @@ def test_remap(name):
         for one, other in zip(edit.chunks, planned.chunks, strict=True):
             assert one[:2] == other[:2]
             np.testing.assert_array_equal(one.labels, other.labels)
+        assert repr(edit) == f"<Edit: {len(edit.old)} labels change, in {len(edit.chunks)} chunks>"
         after = objects(z)
         changed = {key for key in after if after[key] != before.get(key)}
         assert changed == {one.key for one in edit.chunks}
