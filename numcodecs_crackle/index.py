@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ __all__ = ["LabelIndex"]
 
 # A part is written when it has so many rows.
 _PART_ROWS = 1 << 18
+# Of each chunk some 20 bytes are held.
+_MOST_CHUNKS = 1 << 28
 # Chunks of one piece of work: many where little of each is read, few where all is.
 _MANY, _FEW = 64, 8
 # The fingerprint of a chunk as it is stored: not known, and could not be told.
@@ -107,7 +110,9 @@ class LabelIndex:
         self.layout = Layout.of(store, names)
         self._trust = trust
         self._lock = RLock()
-        count = int(np.prod(self.layout.grid, dtype=np.int64))
+        count = math.prod(self.layout.grid)
+        if count > _MOST_CHUNKS:
+            raise ValueError(f"an array of {count:,} chunks is too large for an index")
         self._current = np.full(count, _UNKNOWN, np.int64)  # fingerprints as stored
         self._parts: list[_Held | None] = []
         self._stamps: dict[str, tuple[int, ...]] = {}

@@ -111,6 +111,12 @@ class ChunkStore:
     def __reduce__(self) -> tuple[type[ChunkStore], tuple[Any, bool]]:
         return type(self), (self.array, self.verify)
 
+    @property
+    def threads(self) -> int:
+        """How many threads may wait for the store, or be busy, at once."""
+        cores = os.cpu_count() or 1
+        return cores if self._is_sync else max(8, cores)
+
     # ---- places ----
 
     @property

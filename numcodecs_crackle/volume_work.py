@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial as bound
 from typing import Any, Literal, Unpack
 
@@ -27,6 +28,8 @@ __all__ = ["FEW", "MANY", "VolumeWork"]
 
 # Chunks of one piece of work: many where little of each is read, few where much is.
 MANY, FEW = 64, 8
+# What is sent to other processes is so many times as much.
+_FAR = 4
 
 
 class VolumeWork:
@@ -103,10 +106,15 @@ class VolumeWork:
         ``strict``: damage is raised in any case.
         """
         small = most == MANY or reduce is not None  # of what a chunk gives
-        work = batches(self._store, chunks, most, small)
+        options = self._options(how)
+        executor = options["executor"]
+        far = executor is not None and not isinstance(executor, ThreadPoolExecutor)
+        work = batches(self._store, chunks, most * _FAR if far and small else most, small)
         task = bound(_task, self._store, plan, reduce, most)
         total = len(chunks) if isinstance(chunks, Sized) else None
-        for result, errors in run(task, work, text, total, len, **self._options(how)):
+        for result, errors in run(
+            task, work, text, total, len, **options, threads=self._store.threads
+        ):
             for error in errors:
                 self._report(error, strict)
             yield result

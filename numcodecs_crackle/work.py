@@ -21,11 +21,15 @@ R = TypeVar("R")
 
 
 class How(TypedDict, total=False):
-    """How work on many chunks is done: keywords of every operation of a `LabelVolume`.
+    """Where the chunks of a volume are worked on: keywords of every operation of a `LabelVolume`.
+
+    Memory is bounded by the chunks that are worked on at once, and by what is returned, such as
+    the list of chunks that an edit changes.
 
     executor : concurrent.futures.Executor
         What the work is sent to, some chunks at a time: a process pool, or a dask cluster's
-        ``client.get_executor()``. By default threads, one for each core.
+        ``client.get_executor()``. By default threads, one for each core, and at least 8 where
+        chunks come over a network.
     progress : bool
         Show a tqdm progress bar.
     """
@@ -43,10 +47,12 @@ def run(
     *,
     executor: Executor | None = None,
     progress: bool = False,
+    threads: int | None = None,
 ) -> Generator[R, None, None]:
     """function(item) for each, in order, with a bounded number in flight.
 
     ``total`` and ``weight`` are of the progress bar: all there is to do, and an item's part.
+    ``threads``: how many, without an executor; else one for each core.
     If the caller stops early or anything raises, what has not begun is cancelled, and what
     has is waited for.
     """
@@ -55,7 +61,9 @@ def run(
     bar: Any = nullcontext()
     if progress:
         bar = required("tqdm", "cli").tqdm(total=total, desc=text)
-    own = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
+    own = (
+        ThreadPoolExecutor(threads or os.cpu_count()) if executor is None else nullcontext(executor)
+    )
     with bar, own as pool:
         ahead = 2 * _workers(pool) + 1
         waiting: deque[tuple[int, Future[R]]] = deque()
