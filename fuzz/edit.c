@@ -35,20 +35,18 @@ static void edit_recode(const struct fuzz_stream *s,
     params.fortran_order = flags >> 2 & 1;
     params.remapped = header->remapped;
     params.any_format = 1;
-    /* 2^40 contexts are more than a fuzzer has memory for. */
+    /* The tables of higher orders take more memory than a fuzzer has. */
     const uint8_t order = fuzz_choose(choices) % 8;
     params.markov_order = order == 7 ? CRACKLE_MARKOV_AUTO : order;
     params.data_width = (uint8_t)(1u << (flags >> 3 & 3));
-    while (params.data_width < 8 && most >> 8 * params.data_width)
+    while ((uint64_t)most + 1 > (uint64_t)1 << (8 * params.data_width - 1))
         params.data_width *= 2;
-    if (most == 256)
-        params.data_width = 8;
 
     uint64_t *labels = fuzz_new((most + 1) * sizeof *labels);
     for (uint32_t g = 0; g <= most; g++)
         labels[g] = new_label(g, params.data_width, params.is_signed, 0);
-    if (names & 1 && (uint64_t)(most + 1) * 37 + 255 <
-                         (uint64_t)1 << (8 * params.data_width - 1) % 64)
+    if (names & 1 && ((uint64_t)most + 1) * 37 + 255 <
+                         (uint64_t)1 << (8 * params.data_width - 1))
         for (uint32_t g = 0; g <= most; g++)
             labels[g] = new_label(g, params.data_width, params.is_signed,
                                   names);
