@@ -256,7 +256,7 @@ void fuzz_groups_make(struct fuzz_choices *choices, bool all,
             groups->sorted[count++] = groups->sorted[i];
     groups->count = count;
     const uint8_t choice = fuzz_choose(choices);
-    groups->modulo = choice % 4 ? UINT32_MAX : 1 + choice / 4 % 8;
+    groups->modulo = choice % 4 ? UINT32_MAX : 1u + choice / 4 % 8;
     groups->left_out = all || choice % 3 ? 0 : 2 + choice / 3 % 4;
     groups->of_entry = fuzz_new(n * sizeof *groups->of_entry);
     for (size_t i = 0; i < n; i++)

@@ -43,3 +43,33 @@ build/fuzz/library/%.o: csrc/%.c $(C_HEADERS)
 $(FUZZ_TARGETS:%=build/fuzz/%): build/fuzz/%: fuzz/%.c $(FUZZ_SHARED) $$(FUZZ_MUTATE_$$*) \
 		$(C_SOURCES:csrc/%.c=build/fuzz/library/%.o) $(C_HEADERS)
 	$(FUZZ_CLANG) -fsanitize=fuzzer -o $@ $(filter %.c %.o,$^)
+
+# The suite with an extension of its own, in a copy. Python's memory comes from
+# malloc, so that the bounds of bytes objects are watched, too.
+SANITIZERS := -fsanitize=address $(UNDEFINED)
+PRELOAD = $(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so)
+SANITIZE_PYTEST ?=
+.PHONY: sanitize sanitize-threads
+sanitize: .venv/ready
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	tar -c --exclude=./build --exclude='./.*' --exclude='_crackle*' --exclude=./fuzz/corpus \
+		--exclude='*.egg-info' --exclude=./demo-out . | tar -x -C build/sanitize
+	cd build/sanitize && CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZERS)" \
+		LDFLAGS="$(SANITIZERS)" $(CURDIR)/.venv/bin/python setup.py -q build_ext --inplace
+	cd build/sanitize && LD_PRELOAD=$(PRELOAD) PYTHONMALLOC=malloc PYTHONPATH=. \
+		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+		UBSAN_OPTIONS=print_stacktrace=1 \
+		$(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider \
+		--deselect tests/test_fuzz_corpus.py $(SANITIZE_PYTEST)
+
+# Encodes, decodes and measures from several threads, of one stream and of many.
+sanitize-threads:
+	mkdir -p build
+	$(CC) -std=c11 -O1 -g -Wall -Wextra -fsanitize=thread -o build/threads \
+		fuzz/threads.c $(C_SOURCES) -lpthread
+	TSAN_OPTIONS=halt_on_error=1 build/threads tests/data/*.ckl
+
+# Other machines, and first this one: the golden streams and all fuzz inputs.
+.PHONY: cross
+cross:
+	CC=$(CC) sh fuzz/cross.sh native s390x aarch64
