@@ -110,6 +110,7 @@ void crackle_close(struct crackle_stream *stream)
     free(stream->crack_offset);
     free(stream->first_component);
     free(stream->pins);
+    free(stream->pin_ends);
     free(stream->singles);
     free(stream);
 }
