@@ -171,7 +171,8 @@ bool fuzz_open(const uint8_t *data, size_t size, struct fuzz_stream *s)
     s->header = crackle_stream_header(s->stream);
     FUZZ_CHECK(!memcmp(s->header, &header, sizeof header));
     s->pixels = (uint64_t)header.sx * header.sy;
-    if (s->pixels > FUZZ_MOST_VOXELS ||
+    /* Of no voxels, too, there may be 2^32 slices. */
+    if (header.sz > FUZZ_MOST_VOXELS || s->pixels > FUZZ_MOST_VOXELS ||
         s->pixels * header.sz > FUZZ_MOST_VOXELS) {
         fuzz_close(s);
         return false;

@@ -84,7 +84,7 @@ static void check_tolerant(const uint8_t *data, size_t size,
     FUZZ_CHECK(status == CRACKLE_OK || damaged);
     const struct crackle_header *header =
         status ? NULL : crackle_stream_header(stream);
-    if (header &&
+    if (header && header->sz <= FUZZ_MOST_VOXELS &&
         (uint64_t)header->sx * header->sy * header->sz <= FUZZ_MOST_VOXELS) {
         const uint32_t sz = header->sz;
         uint8_t *bad = fuzz_new(sz);
