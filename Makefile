@@ -42,3 +42,5 @@ EXTRAS := test,demo
 
 clean:
 	rm -rf .venv .venv-newer .venv-bench build dist *.egg-info numcodecs_crackle/_crackle*
+
+include fuzz/fuzz.mk

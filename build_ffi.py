@@ -4,6 +4,7 @@ The declarations come from ``csrc/crackle.h`` alone: what stands there between
 the two cdef marks.
 """
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -33,7 +34,9 @@ ffibuilder.set_source(
         ["/O2", "/std:c11", "/experimental:c11atomics"]
         if sys.platform == "win32"
         else ["-O3", "-std=c11", "-fvisibility=hidden", "-g0"]
-    ),
+    )
+    # What comes last counts: `make sanitize` says -O1 -g here.
+    + os.environ.get("CRACKLE_CFLAGS", "").split(),
     py_limited_api=not FREE_THREADED,
 )
 

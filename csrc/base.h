@@ -38,7 +38,9 @@ CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
  * ask for a cache line before it is needed. */
 #if defined(__GNUC__) || defined(__clang__)
 #define CRACKLE_ONE_BY_ONE __asm__ volatile("" ::: "memory")
-#define CRACKLE_PREFETCH(p, to_write) __builtin_prefetch(p, to_write)
+/* clang takes a constant only. */
+#define CRACKLE_PREFETCH(p, to_write)                                         \
+    ((to_write) ? __builtin_prefetch(p, 1) : __builtin_prefetch(p, 0))
 #else
 #define CRACKLE_ONE_BY_ONE (void)0
 #define CRACKLE_PREFETCH(p, to_write) (void)(p)

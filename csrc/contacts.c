@@ -75,12 +75,13 @@ static int pairs_make(struct pairs *pairs)
     return pairs->cache ? pairs_grow(pairs) : CRACKLE_NO_MEMORY;
 }
 
-/* Move what an entry of the cache counted to the table. */
+/* Move what an entry of the cache counted to the table. Pairs with labels that
+ * are left out end here: they must not pass for a difference, either. */
 static int settle(struct pairs *pairs, const struct cached *entry)
 {
     const uint32_t a = (uint32_t)(entry->key >> 32), b = (uint32_t)entry->key;
     const size_t axis = (size_t)(entry - pairs->cache) >> CRACKLE_CACHE_LOG2;
-    if (!entry->count)
+    if (!entry->count || a == CRACKLE_NO_GROUP || b == CRACKLE_NO_GROUP)
         return CRACKLE_OK;
     struct crackle_pair *p =
         &pairs->table[place(pairs->table, pairs->log2, a, b)];
@@ -256,7 +257,7 @@ static int add_left(struct pairs *pairs, const struct crackle_layer *layer)
     return CRACKLE_OK;
 }
 
-/* Hand the pairs that count over as a list, if all went well, and free the
+/* Hand the pairs over as a list, if all went well, and free the
  * rest. */
 static int pairs_end(struct pairs *pairs, int status,
                      struct crackle_pair **list, size_t *count,
@@ -268,8 +269,7 @@ static int pairs_end(struct pairs *pairs, int status,
         size_t n = 0;
         for (size_t i = 0; i < (size_t)1 << pairs->log2; i++) {
             const struct crackle_pair *p = &pairs->table[i];
-            if (!is_empty(p) && p->a != CRACKLE_NO_GROUP &&
-                p->b != CRACKLE_NO_GROUP)
+            if (!is_empty(p))
                 pairs->table[n++] = *p;
         }
         *list = pairs->table;

@@ -373,9 +373,10 @@ struct crackle_part *crackle_part_new(const struct crackle_params *params,
         return NULL;
     }
     struct crackle_part *part = calloc(1, sizeof *part);
-    if (part)
-        part->slices = calloc((size_t)(z1 - z0) + 1, sizeof *part->slices);
     const bool empty = params->sx == 0 || params->sy == 0;
+    if (part) /* none are coded of slices without a voxel */
+        part->slices = calloc(empty ? 1 : (size_t)(z1 - z0) + 1,
+                              sizeof *part->slices);
     if (!part || !part->slices ||
         (!empty &&
          (crackle_slice_reserve(ws, params->sx, params->sy, error) ||

@@ -47,7 +47,8 @@ struct crackle_stream {
     uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
     struct crackle_pin *pins;      /* by ascending z */
     size_t num_pins;
-    uint32_t max_depth;
+    uint32_t *pin_ends; /* a tree of them: see pins.c */
+    size_t pin_leaves;
     struct crackle_single *singles; /* by ascending component */
     size_t num_singles;
 };
@@ -92,8 +93,10 @@ int crackle_groups_of_slice(const struct crackle_stream *stream,
 int crackle_pins_of_slice(const struct crackle_stream *stream,
                           const struct crackle_slice *slice, uint32_t z,
                           uint64_t *keys, struct crackle_error *error);
-/* The first pin of 'stream' that might reach slice z. */
-size_t crackle_first_pin(const struct crackle_stream *stream, uint32_t z);
+/* The first pin of 'stream', from the i-th on, that ends in slice z or behind
+ * it; their number if there is none. */
+size_t crackle_next_pin(const struct crackle_stream *stream, size_t i,
+                        uint32_t z);
 /* The singles of slice z: their first, and '*end' behind the last. */
 size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
                             size_t *end);

@@ -287,10 +287,10 @@ int crackle_labels_in(const struct crackle_stream *stream, uint32_t z0,
         for (; i < end; i++)
             used[stream->singles[i].label] = 1;
     }
-    for (size_t i = z0 < z1 ? crackle_first_pin(stream, z0) : 0;
-         used && i < stream->num_pins && stream->pins[i].z < z1; i++)
-        if ((uint64_t)stream->pins[i].z + stream->pins[i].depth >= z0)
-            used[stream->pins[i].label] = 1;
+    for (size_t i = crackle_next_pin(stream, 0, z0);
+         used && i < stream->num_pins && stream->pins[i].z < z1;
+         i = crackle_next_pin(stream, i + 1, z0))
+        used[stream->pins[i].label] = 1;
     return CRACKLE_OK;
 }
 
@@ -315,26 +315,29 @@ int crackle_slices_with(const struct crackle_stream *stream, uint64_t label,
             times++;
         }
     if (!stream->keys) {
+        uint32_t at = z0;
         memset(flags, label_at(stream, n) == label, z1 - z0);
         for (size_t i = 0; times && i < stream->num_singles; i++) {
             const struct crackle_single *single = &stream->singles[i];
             if (label_at(stream, single->label) != label)
                 continue;
-            for (uint32_t z = z0; z < z1; z++)
-                if (single->component < stream->first_component[z + 1]) {
-                    flags[z - z0] |=
-                        single->component >= stream->first_component[z];
-                    break;
-                }
+            while (at < z1 &&
+                   single->component >= stream->first_component[at + 1])
+                at++;
+            if (at == z1)
+                break; /* components ascend */
+            flags[at - z0] |= single->component >= stream->first_component[at];
         }
-        for (size_t i = 0; times && i < stream->num_pins; i++) {
+        /* The slices before this one are done: starts ascend. */
+        at = z0;
+        for (size_t i = 0; times && i < stream->num_pins && at < z1; i++) {
             const struct crackle_pin *pin = &stream->pins[i];
             if (label_at(stream, pin->label) != label)
                 continue;
-            uint32_t end = pin->z + pin->depth + 1;
-            for (uint32_t z = pin->z > z0 ? pin->z : z0; z < z1 && z < end;
-                 z++)
-                flags[z - z0] = 1;
+            const uint32_t end = pin->z + pin->depth + 1;
+            at = pin->z > at ? pin->z : at;
+            for (; at < z1 && at < end; at++)
+                flags[at - z0] = 1;
         }
         return CRACKLE_OK;
     }

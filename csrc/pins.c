@@ -18,10 +18,72 @@ static int by_z(const void *a, const void *b)
     return (p->z > q->z) - (p->z < q->z);
 }
 
+static int by_column(const void *a, const void *b)
+{
+    const struct crackle_pin *p = a, *q = b;
+    return p->pixel != q->pixel ? (p->pixel > q->pixel ? 1 : -1) : by_z(a, b);
+}
+
+/* Of several that name a component, the first label counts. */
 static int by_component(const void *a, const void *b)
 {
     const struct crackle_single *p = a, *q = b;
-    return (p->component > q->component) - (p->component < q->component);
+    return p->component != q->component
+               ? (p->component > q->component ? 1 : -1)
+               : (p->label > q->label) - (p->label < q->label);
+}
+
+/*
+ * Make one of pins of a column that overlap. Writers make none such: but a
+ * stream could have each of its pins reach through all slices, and pins that
+ * lie apart colour no more voxels than there are.
+ */
+static int merge_columns(struct crackle_stream *stream,
+                         struct crackle_error *error)
+{
+    struct crackle_pin *pins = stream->pins;
+    size_t n = 0;
+    qsort(pins, stream->num_pins, sizeof *pins, by_column);
+    for (size_t i = 0; i < stream->num_pins; i++) {
+        struct crackle_pin *last = n ? &pins[n - 1] : NULL;
+        if (!last || last->pixel != pins[i].pixel ||
+            pins[i].z - last->z > last->depth) {
+            pins[n++] = pins[i];
+            continue;
+        }
+        if (last->label != pins[i].label)
+            return crackle_fail(error, CRACKLE_CORRUPT,
+                                CRACKLE_SECTION_LABELS, pins[i].z,
+                                "two pins give a component two labels");
+        const uint32_t depth = pins[i].z - last->z + pins[i].depth;
+        last->depth = depth > last->depth ? depth : last->depth;
+    }
+    stream->num_pins = n;
+    return CRACKLE_OK;
+}
+
+/*
+ * Which pins of all those that begin before a slice reach it? Their last
+ * slices, plus 1, are the leaves of a binary tree in which each node has the
+ * largest of its two: node i's are 2i and 2i + 1, the root is 1.
+ */
+static int pin_ends_make(struct crackle_stream *stream,
+                         struct crackle_error *error)
+{
+    size_t leaves = 1;
+    while (leaves < stream->num_pins)
+        leaves *= 2;
+    uint32_t *ends = calloc(2 * leaves, sizeof *ends);
+    if (!ends)
+        return CRACKLE_NOMEM(error);
+    stream->pin_ends = ends;
+    stream->pin_leaves = leaves;
+    for (size_t i = 0; i < stream->num_pins; i++) /* at most sz */
+        ends[leaves + i] = stream->pins[i].z + stream->pins[i].depth + 1;
+    for (size_t i = leaves - 1; i > 0; i--)
+        ends[i] = ends[2 * i] > ends[2 * i + 1] ? ends[2 * i]
+                                                : ends[2 * i + 1];
+    return CRACKLE_OK;
 }
 
 int crackle_pins_open(struct crackle_stream *stream,
@@ -64,6 +126,7 @@ int crackle_pins_open(struct crackle_stream *stream,
     if (!pins || !singles)
         return CRACKLE_NOMEM(error);
     size_t num_pins = 0, num_singles = 0;
+    uint64_t coloured = 0;
 
     for (uint64_t k = 0; k < stream->num_unique; k++) {
         p = crackle_take(&section, count_width);
@@ -95,8 +158,7 @@ int crackle_pins_open(struct crackle_stream *stream,
                                     CRACKLE_SECTION_LABELS, z,
                                     "a pin ends outside the volume");
             struct crackle_pin pin = {voxel % pixels, z, (uint32_t)depth, k};
-            if (pin.depth > stream->max_depth)
-                stream->max_depth = pin.depth;
+            coloured += depth + 1;
             pins[num_pins++] = pin;
         }
         p = crackle_take(&section, count_width);
@@ -121,25 +183,38 @@ int crackle_pins_open(struct crackle_stream *stream,
     if (crackle_left(&section))
         return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
                             -1, "the section is longer than its pins");
-    qsort(pins, num_pins, sizeof *pins, by_z);
-    qsort(singles, num_singles, sizeof *singles, by_component);
     stream->num_pins = num_pins;
     stream->num_singles = num_singles;
-    return CRACKLE_OK;
+    qsort(singles, num_singles, sizeof *singles, by_component);
+    if (coloured > voxels) {
+        status = merge_columns(stream, error);
+        if (status)
+            return status;
+    }
+    qsort(pins, stream->num_pins, sizeof *pins, by_z);
+    return pin_ends_make(stream, error);
 }
 
-size_t crackle_first_pin(const struct crackle_stream *stream, uint32_t z)
+size_t crackle_next_pin(const struct crackle_stream *stream, size_t i,
+                        uint32_t z)
 {
-    uint32_t from = z > stream->max_depth ? z - stream->max_depth : 0;
-    size_t low = 0, high = stream->num_pins;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        if (stream->pins[mid].z < from)
-            low = mid + 1;
-        else
-            high = mid;
+    const uint32_t *ends = stream->pin_ends;
+    const size_t leaves = stream->pin_leaves;
+    if (i >= stream->num_pins)
+        return stream->num_pins;
+    size_t node = leaves + i;
+    while (ends[node] <= z) { /* on to the right, as far up as it goes */
+        while (node & 1)
+            node /= 2;
+        if (node == 0)
+            return stream->num_pins;
+        node++;
     }
-    return low;
+    while (node < leaves) {
+        node *= 2;
+        node += ends[node] <= z;
+    }
+    return node - leaves;
 }
 
 size_t crackle_first_single(const struct crackle_stream *stream, uint32_t z,
@@ -170,11 +245,10 @@ int crackle_pins_of_slice(const struct crackle_stream *stream,
     const uint32_t n = slice->num_components;
     for (uint32_t i = 0; i < n; i++)
         keys[i] = CRACKLE_NO_LABEL;
-    for (size_t i = crackle_first_pin(stream, z);
-         i < stream->num_pins && stream->pins[i].z <= z; i++) {
+    for (size_t i = crackle_next_pin(stream, 0, z);
+         i < stream->num_pins && stream->pins[i].z <= z;
+         i = crackle_next_pin(stream, i + 1, z)) {
         const struct crackle_pin *pin = &stream->pins[i];
-        if (z - pin->z > pin->depth)
-            continue;
         uint32_t c = crackle_component_at(slice, (uint32_t)pin->pixel);
         if (keys[c] != CRACKLE_NO_LABEL && keys[c] != pin->label)
             return crackle_fail(error, CRACKLE_CORRUPT,

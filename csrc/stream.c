@@ -110,6 +110,7 @@ void crackle_close(struct crackle_stream *stream)
     free(stream->crack_offset);
     free(stream->first_component);
     free(stream->pins);
+    free(stream->pin_ends);
     free(stream->singles);
     free(stream);
 }
@@ -195,6 +196,11 @@ static int sections_read(struct crackle_stream *stream, uint32_t *damaged,
     if (status && damaged && status != CRACKLE_NO_MEMORY) {
         *damaged |= 1u << CRACKLE_SECTION_LABELS;
         status = CRACKLE_OK;
+        /* What was read of it is not to be relied on. */
+        free(stream->first_component);
+        stream->first_component = NULL;
+        stream->keys = stream->unique = stream->background = NULL;
+        stream->num_unique = 0;
     }
     if (status == CRACKLE_OK && header->markov_order)
         status = crackle_model_open(stream, error);

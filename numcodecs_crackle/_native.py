@@ -140,6 +140,11 @@ class Stream:
         """Voxels of one slice."""
         return int(self.header.sx) * int(self.header.sy)
 
+    @property
+    def slices(self) -> int:
+        """Slices with voxels: of an empty volume none, whatever its header says of sz."""
+        return int(self.header.sz) if self.pixels else 0
+
     def unique(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """The table of labels, in stored width and order, and the background if any."""
         h = self.header
@@ -167,11 +172,11 @@ class Stream:
 
     def slices_with(self, label: int) -> tuple[npt.NDArray[np.bool_], bool]:
         """Which slices have a label; and if that is exact (else some may not)."""
-        flags = np.zeros(self.header.sz, np.bool_)
+        sz = self.slices
+        flags = np.zeros(sz, np.bool_)
         exact, error = ffi.new("int *"), ffi.new(_new_error)
         pointer = ffi.from_buffer("uint8_t[]", flags, require_writable=True)
         wanted = label & 0xFFFFFFFFFFFFFFFF
-        sz = self.header.sz
         if lib.crackle_slices_with(self._stream, wanted, 0, sz, pointer, exact, error):
             _raise(error)
         return flags, bool(exact[0])
@@ -215,7 +220,7 @@ class Stream:
                     _raise(error)
             return damaged
 
-        return np.concatenate(run_ranges(run, self.header.sz, self.pixels, parallel))
+        return np.concatenate(run_ranges(run, self.slices, self.pixels, parallel))
 
     def _fold(
         self, call: Callable[[int, int, Any, Any], int], z0: int, z1: int, parallel: int
@@ -262,7 +267,7 @@ class Stream:
                 )
             )  # fmt: skip
 
-        self._fold(call, 0, self.header.sz, parallel)
+        self._fold(call, 0, self.slices, parallel)
         count, box, total = parts[0]
         for more, more_box, more_total in parts[1:]:
             if box is not None:
@@ -288,7 +293,7 @@ class Stream:
             lists.append(_taken_pairs(pairs, count))
             return int(status)
 
-        self._fold(call, 0, self.header.sz, parallel)
+        self._fold(call, 0, self.slices, parallel)
         return lists
 
     def overlay(
@@ -401,7 +406,7 @@ class Stream:
                 )
             )  # fmt: skip
 
-        self._fold(call, 0, self.header.sz, parallel)
+        self._fold(call, 0, self.slices, parallel)
 
     def link(
         self,
@@ -426,7 +431,7 @@ class Stream:
     def first_components(self) -> npt.NDArray[np.uint64]:
         """The volume-wide id of each slice's first component, and their number."""
         pointer = lib.crackle_first_components(self._stream)
-        sz = self.header.sz
+        sz = self.slices
         if pointer == ffi.NULL:
             return np.zeros(sz + 1, np.uint64)
         return np.frombuffer(ffi.buffer(pointer, 8 * (sz + 1))[:], np.uint64)
@@ -443,7 +448,7 @@ class Stream:
 
         # Only pins are walked for it; else threads take longer to start.
         flat = self.header.label_format == lib.CRACKLE_LABELS_FLAT
-        self._fold(call, 0, self.header.sz, 1 if flat else parallel)
+        self._fold(call, 0, self.slices, 1 if flat else parallel)
         return keys
 
     def keys_at(
@@ -462,7 +467,7 @@ class Stream:
 
     def component_checksums(self, parallel: int = 1) -> npt.NDArray[np.uint32]:
         """Each slice's crc32c; made where the stream has none."""
-        crcs = np.empty(self.header.sz, np.uint32)
+        crcs = np.empty(self.slices, np.uint32)
 
         def call(z0: int, z1: int, workspace: Any, error: Any) -> int:
             pointer = _pointer("uint32_t[]", crcs[z0:z1], True)
@@ -470,7 +475,7 @@ class Stream:
                 lib.crackle_component_checksums(self._stream, workspace, z0, z1, pointer, error)
             )
 
-        self._fold(call, 0, self.header.sz, 1 if self.header.version else parallel)
+        self._fold(call, 0, self.slices, 1 if self.header.version else parallel)
         return crcs
 
 

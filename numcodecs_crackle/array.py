@@ -240,7 +240,8 @@ class CrackleArray:
         """The slices of a z index, decoded."""
         sz = self.shape[2]
         picked = range(sz)[_as_slice(z)]
-        low, high = (min(picked), max(picked) + 1) if len(picked) else (0, 0)
+        ends = (picked[0], picked[-1]) if len(picked) else (0, -1)
+        low, high = min(ends), max(ends) + 1
         if len(picked) == high - low:
             block = stream.decompress_range(self, low, high, self.parallel)
             return block if picked.step > 0 else block[:, :, ::-1]

@@ -89,8 +89,8 @@ def numbered(
     linked = np.where(outside, np.uint32(_native.NO_GROUP), np.uint32(0) if binary_image else group)
     keys = stream.keys(parallel)
     parent = np.arange(len(keys), dtype=np.uint32)
-    for z in progress_bar(range(0, head.sz, _STEP), progress, "Connected components"):
-        stream.link(linked, connectivity, parent, z, min(z + _STEP, head.sz))
+    for z in progress_bar(range(0, stream.slices, _STEP), progress, "Connected components"):
+        stream.link(linked, connectivity, parent, z, min(z + _STEP, stream.slices))
     while True:
         above = parent[parent]
         if np.array_equal(above, parent):

@@ -195,7 +195,7 @@ def decompress(
     dtype: np.dtype[Any] = head.dtype if label is None else np.dtype(bool)
     if label is not None:
         if not fits(label, head.dtype):
-            flags = np.zeros(head.sz, np.bool_)
+            flags = np.zeros(stream.slices, np.bool_)
         else:
             flags, _ = stream.slices_with(int(label))
         if crop:

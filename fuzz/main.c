@@ -1,0 +1,44 @@
+/* Replay inputs with any compiler: run the fuzz target that this is linked
+ * with on each file named, or on each file named in standard input. */
+#include "common.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void replay(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END)) {
+        perror(path);
+        exit(2);
+    }
+    const long size = ftell(file);
+    rewind(file);
+    uint8_t *data = fuzz_new(size > 0 ? (size_t)size : 0);
+    if (size < 0 || fread(data, 1, (size_t)size, file) != (size_t)size) {
+        perror(path);
+        exit(2);
+    }
+    fclose(file);
+    /* The last line of a run that crashes names the input. */
+    printf("%s\n", path);
+    fflush(stdout);
+    LLVMFuzzerTestOneInput(data, (size_t)size);
+    fuzz_free(data);
+}
+
+int main(int argc, char **argv)
+{
+    int count = argc - 1;
+    char path[4096];
+    for (int i = 1; i < argc; i++)
+        replay(argv[i]);
+    while (argc == 1 && fgets(path, sizeof path, stdin)) {
+        path[strcspn(path, "\n")] = 0;
+        replay(path);
+        count++;
+    }
+    printf("%d inputs replayed\n", count);
+    return count ? 0 : 2;
+}
