@@ -72,7 +72,9 @@ def connected_components(
 
     count = sum(1 for _ in work())
     with (
-        closing(run(bound(_edges, rule), work(), "Components", count, **how)) as edges,
+        closing(
+            run(bound(_edges, rule), work(), "Components", count, **how, threads=source.threads)
+        ) as edges,
         closing(
             run(bound(_met, rule), _meetings(rule, found, edges), "", executor=how.get("executor"))
         ) as met,
@@ -85,7 +87,9 @@ def connected_components(
         for chunks in by_object(source)
     )
     objects = sum(1 for _ in by_object(source))
-    for _ in run(bound(_write, rule, result), filled, "Writing", objects, **how):
+    for _ in run(
+        bound(_write, rule, result), filled, "Writing", objects, **how, threads=source.threads
+    ):
         pass
     return result.array
 

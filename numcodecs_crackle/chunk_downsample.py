@@ -57,7 +57,7 @@ def downsample(
     )
     count = sum(1 for _ in by_object(result))
     task = bound(_write, _Halving(source, result, by, sparse))
-    for _ in run(task, by_object(result), "Downsampling", count, **how):
+    for _ in run(task, by_object(result), "Downsampling", count, **how, threads=source.threads):
         pass
     return result.array
 

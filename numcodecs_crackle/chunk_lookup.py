@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import partial
+from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.grid import Axes, Window, origin_of, piece_of, voxels_of, window_of
 from numcodecs_crackle.partial import Range
 from numcodecs_crackle.store import Chunk, ChunkStore
@@ -65,9 +66,7 @@ def holding_plan(
     found = yield from partial.labels_of(None, store.check)
     if found is None:
         return np.intersect1d(labels, store.fill)
-    # Few are looked for in many.
-    at = np.minimum(np.searchsorted(found, labels), len(found) - 1)
-    held = labels[found[at] == labels] if len(found) else labels[:0]
+    held = labels[places_in(found, labels)[1]]  # few are looked for in many
     if len(held) and window_of(store, chunk, region) != tuple((0, c) for c in store.chunks):
         held = np.intersect1d(held, (yield from labels_plan(store, chunk, region)))
     return held

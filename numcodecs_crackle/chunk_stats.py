@@ -187,12 +187,19 @@ def _filled(
         return Sums.none(store.dtype, len(shape))
     count = math.prod(shape)
     last = [a + n - 1 for a, n in zip(start, shape, strict=True)]
-    total = [count * (a + b) // 2 for a, b in zip(start, last, strict=True)]
+    total = [count * (a + b) / 2 for a, b in zip(start, last, strict=True)]
+    return _of_fill(store, count, start, last, total)
+
+
+def _of_fill(
+    store: ChunkStore, count: int, low: list[int], high: list[int], total: list[float]
+) -> Sums:
+    """The sums of the fill value alone."""
     return Sums(
         np.array([store.fill], store.dtype),
         np.array([count], np.uint64),
-        np.array([start], np.int64),
-        np.array([last], np.int64),
+        np.array([low], np.int64),
+        np.array([high], np.int64),
         np.array([total], np.float64),
     )
 
@@ -225,10 +232,4 @@ def absent(store: ChunkStore, region: Window, stored: Sequence[Chunk]) -> Sums:
     for i, (a, b) in enumerate(region):
         factors = [*each[:i], of_axis[i], *each[i + 1 :]]
         sums.append(size * (a + b - 1) / 2 - float(np.prod(factors, axis=0, dtype=float).sum()))
-    return Sums(
-        np.array([store.fill], store.dtype),
-        np.array([count], np.uint64),
-        np.array([lows], np.int64),
-        np.array([highs], np.int64),
-        np.array([sums], np.float64),
-    )
+    return _of_fill(store, count, lows, highs, sums)

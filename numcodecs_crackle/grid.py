@@ -103,10 +103,7 @@ class ChunksIn:
 
     def __init__(self, store: ChunkStore, region: Window) -> None:
         self._per_object = store.per_object
-        self._ranges = [
-            range(a // c, -(-b // c)) if a < b else range(0)
-            for (a, b), c in zip(region, store.chunks, strict=True)
-        ]
+        self._ranges = _cells(region, store.chunks)
 
     def __len__(self) -> int:
         return math.prod(map(len, self._ranges))
@@ -118,45 +115,46 @@ class ChunksIn:
         """The chunks by blocks of so many along each axis."""
         if not len(self):
             return
-        pairs = list(zip(self._ranges, sizes, strict=True))
-        for place in product(*(range(r.start // n, -(-r.stop // n)) for r, n in pairs)):
-            yield product(
-                *(
-                    range(max(r.start, p * n), min(r.stop, (p + 1) * n))
-                    for (r, n), p in zip(pairs, place, strict=True)
-                )
-            )
+        window = tuple((r.start, r.stop) for r in self._ranges)
+        for place in product(*_cells(window, sizes)):
+            yield product(*_in_block(self._ranges, sizes, place))
 
 
 class ChunksOf(Sized, Iterable[Chunk]):
     """The chunks that a region touches in some objects: their places, in C order."""
 
     def __init__(self, store: ChunkStore, region: Window, objects: Sequence[Chunk]) -> None:
-        self._objects = objects
-        self._parts = [
-            (range(a // c, -(-b // c)), n)
-            for (a, b), c, n in zip(region, store.chunks, store.per_object, strict=True)
-        ]
+        self._objects, self._sizes = objects, store.per_object
+        self._ranges = _cells(region, store.chunks)
 
-    def _ranges(self, place: Chunk) -> list[range]:
-        return [
-            range(max(r.start, p * n), min(r.stop, (p + 1) * n))
-            for (r, n), p in zip(self._parts, place, strict=True)
-        ]
+    def _blocks(self) -> Iterator[list[range]]:
+        return (_in_block(self._ranges, self._sizes, place) for place in self._objects)
 
     def __len__(self) -> int:
-        return sum(math.prod(map(len, self._ranges(place))) for place in self._objects)
+        return sum(math.prod(map(len, block)) for block in self._blocks())
 
     def __iter__(self) -> Iterator[Chunk]:
-        return chain.from_iterable(product(*self._ranges(place)) for place in self._objects)
+        return chain.from_iterable(product(*block) for block in self._blocks())
 
 
 def objects_in(store: ChunkStore, region: Window) -> list[range]:
     """The objects that a region touches, along each axis."""
-    sizes = [c * n for c, n in zip(store.chunks, store.per_object, strict=True)]
+    return _cells(region, [c * n for c, n in zip(store.chunks, store.per_object, strict=True)])
+
+
+def _cells(region: Window, sizes: Sequence[int]) -> list[range]:
+    """The cells of a grid that a region touches, along each axis."""
     return [
         range(a // n, -(-b // n)) if a < b else range(0)
         for (a, b), n in zip(region, sizes, strict=True)
+    ]
+
+
+def _in_block(ranges: Sequence[range], sizes: Sequence[int], place: Chunk) -> list[range]:
+    """What of ranges lies in a block, of so many along each axis."""
+    return [
+        range(max(r.start, p * n), min(r.stop, (p + 1) * n))
+        for r, n, p in zip(ranges, sizes, place, strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from numcodecs_crackle import partial
 from numcodecs_crackle.chunk_stats import Sums, measure_plan
+from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.grid import batches
@@ -42,7 +43,7 @@ __all__ = ["LabelIndex"]
 
 # A part is written when it has so many rows.
 _PART_ROWS = 1 << 18
-# Of each chunk some 20 bytes are held.
+# Of each chunk some 50 bytes are held.
 _MOST_CHUNKS = 1 << 28
 # Chunks of one piece of work: many where little of each is read, few where all is.
 _MANY, _FEW = 64, 8
@@ -286,7 +287,9 @@ class LabelIndex:
         if every:
             task = bound(_task, self._store, plan)
             total = sum(map(len, every))
-            yield from zip(every, run(task, every, text, total, len, **how), strict=True)
+            threads = self._store.threads
+            results = run(task, every, text, total, len, **how, threads=threads)
+            yield from zip(every, results, strict=True)
 
     def ids_of(self, chunks: Sequence[Chunk]) -> Ids:
         """The numbers of chunks."""
@@ -603,8 +606,8 @@ def _replaced(
     """Labels, those of ``old`` (sorted) as ``new`` has them."""
     if not len(old):
         return labels
-    at = np.minimum(np.searchsorted(old, labels), len(old) - 1)
-    return np.where(old[at] == labels, new[at], labels)
+    at, hit = places_in(old, labels)
+    return np.where(hit, new[at], labels)
 
 
 def _of_labels(

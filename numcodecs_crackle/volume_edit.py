@@ -226,7 +226,8 @@ class VolumeEdits(VolumeLookup):
         done = []
         if index is not None:  # until all is done its rows of these chunks are not trusted
             index.doubt([one.chunk for one in edit.chunks])
-        for changed in run(task, work, "Edit", total, lambda w: w.size, **self._options(how)):
+        options, threads = self._options(how), self._store.threads
+        for changed in run(task, work, "Edit", total, lambda w: w.size, **options, threads=threads):
             if index is not None:
                 done += changed
         if index is not None and done:

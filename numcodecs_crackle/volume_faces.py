@@ -200,8 +200,10 @@ class VolumeFaces(VolumeLookup):
         )
         work = bound(_block, self._store, window, task)
         total = len(every) if chunks is None else None
-        options = self._options(how)
-        for result, errors in run(work, filter(None, blocks), text, total, len, **options):
+        options, threads = self._options(how), self._store.threads
+        for result, errors in run(
+            work, filter(None, blocks), text, total, len, **options, threads=threads
+        ):
             for error in errors:
                 self._report(error)
             yield result
