@@ -1,6 +1,10 @@
 /* Decoding slices: moves -> bitmaps -> runs -> components -> pixels. */
 #include "internal.h"
 
+#define OTHER_NUMBER                                                          \
+    "the slice has another number of components than the label section says"
+#define OTHER_CRC "the slice's components do not match their crc32c"
+
 /* Room for a slice of this size, and the tables for walking in it. */
 int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
                         struct crackle_error *error)
@@ -18,9 +22,8 @@ int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
     const uint32_t pitch = sx + 1, plane = pitch * (sy + 1);
     /* Two bytes for what is drawn nowhere, and reads of 64 at a row's end. */
     size_t bytes = 2 * (size_t)plane + 2 + 64;
-    if (!crackle_reserve(&ws->cracks, bytes))
+    if (!crackle_reserve_zero(&ws->cracks, bytes))
         return CRACKLE_NOMEM(error);
-    memset(ws->cracks.data, 0, ws->cracks.size);
 
     /* A move up or down draws the left crack of the lower pixel row; one
      * right or left draws the crack above. Differences wrap around. */
@@ -41,6 +44,38 @@ int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
     t->sx = sx;
     t->sy = sy;
     t->plane = plane;
+    t->blank_known = false;
+    return CRACKLE_OK;
+}
+
+/* The checksum of a slice that is one component. */
+static uint32_t blank_crc(struct crackle_workspace *ws)
+{
+    struct crackle_walk_tables *t = &ws->walk;
+    if (!t->blank_known) {
+        t->blank_crc = crackle_kernels()->blank_crc(ws);
+        t->blank_known = true;
+    }
+    return t->blank_crc;
+}
+
+/* A slice without moves has one component, or as many as pixels. Such a slice
+ * may claim any size, so it is checked before memory is touched for it. */
+static int check_blank(const struct crackle_stream *stream,
+                       struct crackle_workspace *ws, uint32_t z,
+                       struct crackle_error *error)
+{
+    const bool apart = stream->header.permissible;
+    const uint64_t pixels = (uint64_t)ws->slice.sx * ws->slice.sy;
+    const uint64_t *first = stream->first_component;
+    if (first && first[z + 1] - first[z] != (apart ? pixels : 1))
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
+                            OTHER_NUMBER);
+    if (stream->component_crcs && !apart &&
+        crackle_load32(stream->component_crcs + (size_t)z * 4) !=
+            blank_crc(ws))
+        return crackle_fail(error, CRACKLE_CORRUPT,
+                            CRACKLE_SECTION_COMPONENTS, z, OTHER_CRC);
     return CRACKLE_OK;
 }
 
@@ -58,6 +93,9 @@ static int cracks_read(const struct crackle_stream *stream,
     if (status)
         return status;
     if (moves.num_starts == 0) {
+        status = check_blank(stream, ws, z, error);
+        if (status)
+            return status;
         memset(slice->left, 0, num_words * 8);
         memset(slice->above, 0, num_words * 8);
     } else {
@@ -94,15 +132,12 @@ int crackle_components_read(const struct crackle_stream *stream,
         ws->slice.num_components !=
             stream->first_component[z + 1] - stream->first_component[z])
         return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS, z,
-                            "the slice has another number of components than "
-                            "the label section says");
+                            OTHER_NUMBER);
     if (stream->component_crcs &&
         kernels->crc(ws) !=
             crackle_load32(stream->component_crcs + (size_t)z * 4))
         return crackle_fail(error, CRACKLE_CORRUPT,
-                            CRACKLE_SECTION_COMPONENTS, z,
-                            "the slice's components do not match their "
-                            "crc32c");
+                            CRACKLE_SECTION_COMPONENTS, z, OTHER_CRC);
     return CRACKLE_OK;
 }
 
@@ -206,11 +241,8 @@ static int fill_blank(const struct job *job, uint32_t z0, uint32_t z1,
     if (stream->num_unique != 1 || !stream->keys ||
         stream->header.permissible)
         return CRACKLE_OK;
-    const size_t bitmap = (size_t)slice->words * slice->sy * 8;
-    memset(slice->left, 0, bitmap);
-    memset(slice->above, 0, bitmap);
-    crackle_kernels()->find_runs(job->ws);
-    const uint32_t blank = crackle_kernels()->crc(job->ws);
+    const uint32_t blank = blank_crc(job->ws);
+    slice->num_components = 1;
     uint64_t value = 0; /* with room for any width */
     for (uint32_t z = z0; z < z1; z++) {
         if (!is_blank(job, z, blank))

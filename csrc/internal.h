@@ -127,6 +127,8 @@ struct crackle_buffer {
 /* Room for at least 'size' bytes: the data pointer, or NULL. */
 void *crackle_reserve(struct crackle_buffer *buffer, size_t size);
 void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size);
+/* The same, all zero. The system gives large ones as they are touched. */
+void *crackle_reserve_zero(struct crackle_buffer *buffer, size_t size);
 
 /*
  * One slice in bitmaps and runs: the middle of every fold.
@@ -168,6 +170,8 @@ struct crackle_walk_tables {
     uint32_t pair[256][4]; /* all ones where the 2 bits of b are set */
     uint32_t net[256];     /* how far the four moves lead */
     uint32_t land[4];      /* from a direction's crack to the vertex behind */
+    bool blank_known;
+    uint32_t blank_crc; /* of a slice that is one component */
 };
 
 /* Arrays whose fastest axis is z are read and written in whole cache lines:
@@ -466,6 +470,8 @@ struct crackle_kernels {
     /* The crc32c of the slice's component ids as uint32 little-endian; sets
      * run_start. */
     uint32_t (*crc)(struct crackle_workspace *ws);
+    /* That of a slice that is one component. */
+    uint32_t (*blank_crc)(const struct crackle_workspace *ws);
     /* By log2 of the element width. Fill out[sy][sx] with the value of each
      * pixel's component. */
     void (*render[4])(struct crackle_workspace *ws, const void *values,

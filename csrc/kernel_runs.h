@@ -253,6 +253,18 @@ CRACKLE_HELPER uint32_t K(crc_of_image)(uint32_t crc, const uint32_t *id,
 }
 #endif
 
+CRACKLE_KERNEL uint32_t K(blank_crc)(const struct crackle_workspace *ws)
+{
+    const struct crackle_crc_powers *powers = &ws->crc_powers;
+    const uint32_t sy = ws->slice.sy;
+    uint32_t crc = 0xFFFFFFFF;
+    for (uint32_t y = 0; y < sy; y += powers->rows) {
+        const uint32_t rows = powers->rows < sy - y ? powers->rows : sy - y;
+        crc = K(reduce)(K(clmul)(crc, powers->state[rows]));
+    }
+    return ~crc;
+}
+
 CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
 {
     const struct crackle_slice *slice = &ws->slice;

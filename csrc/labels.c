@@ -10,6 +10,7 @@ int crackle_component_counts(struct crackle_stream *stream,
     const struct crackle_header *header = &stream->header;
     const uint64_t pixels = (uint64_t)header->sx * header->sy;
     const unsigned width = crackle_width(pixels);
+    const bool keyed = header->label_format == CRACKLE_LABELS_FLAT;
     const uint8_t *counts = crackle_take_items(section, header->sz, width);
     if (!counts)
         return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
@@ -26,6 +27,15 @@ int crackle_component_counts(struct crackle_stream *stream,
                                 CRACKLE_SECTION_LABELS, z,
                                 "a slice has no components, or more than "
                                 "pixels");
+        /* Flat labels have a key for each. Pins name nothing of those of the
+         * background, but no writer has more of them than this: each lies
+         * beside one that is named, by two bytes at least, or is bordered by
+         * moves. */
+        if (!keyed && n > 65536 + 8 * (uint64_t)stream->size)
+            return crackle_fail(error, CRACKLE_CORRUPT,
+                                CRACKLE_SECTION_LABELS, z,
+                                "a slice has more components than a stream of "
+                                "this length can tell apart");
         first[z + 1] = first[z] + n; /* at most 2^30 * 2^32 */
     }
     return CRACKLE_OK;

@@ -42,6 +42,7 @@ from numcodecs_crackle.files import (
     save_numpy,
 )
 from numcodecs_crackle.header import CrackFormat, CrackleHeader, LabelFormat
+from numcodecs_crackle.limits import set_max_voxels
 from numcodecs_crackle.measure import (
     array_equal,
     bounding_boxes,
@@ -117,7 +118,8 @@ __all__ = [
     "labels_for_z_range", "load", "load_header", "load_num_labels", "mask", "mask_except",
     "max", "min", "mode_pooling_2x2x1", "multiply_scalar", "nbytes", "num_labels", "ok", "ones",
     "point_cloud", "recompress", "reencode", "refit", "remap", "renumber", "save",
-    "save_numpy", "scattered_points", "select_enclosed_points", "signed_distance_to_boundary",
-    "structure_equal", "subtract_scalar", "to_parquet", "voxel_connectivity_graph",
-    "voxel_counts", "z_range_for_label", "zeros", "zshatter", "zsplit", "zstack",
+    "save_numpy", "scattered_points", "select_enclosed_points", "set_max_voxels",
+    "signed_distance_to_boundary", "structure_equal", "subtract_scalar", "to_parquet",
+    "voxel_connectivity_graph", "voxel_counts", "z_range_for_label", "zeros", "zshatter",
+    "zsplit", "zstack",
 ]  # fmt: skip

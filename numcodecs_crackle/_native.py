@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from numcodecs_crackle import limits
 from numcodecs_crackle._crackle import ffi, lib
 from numcodecs_crackle.errors import FormatError, UnsupportedError
 from numcodecs_crackle.ranges import run_ranges
@@ -108,10 +109,11 @@ class Stream:
     section names, instead of raised.
     """
 
-    __slots__ = ("_buffer", "_stream", "damaged", "header")
+    __slots__ = ("_buffer", "_stream", "damaged", "header", "max_voxels")
 
     def __init__(self, data: Any, tolerant: bool = False) -> None:
         self._stream = ffi.NULL
+        self.max_voxels: int | None = None
         pointer, error = ffi.new(_new_pointer), ffi.new(_new_error)
         self._buffer = ffi.from_buffer(data)  # keeps the bytes alive, and from moving
         self.damaged: set[str] = set()
@@ -136,6 +138,11 @@ class Stream:
             lib.crackle_close(self._stream)
 
     @property
+    def nbytes(self) -> int:
+        """The length of the stream."""
+        return len(self._buffer)
+
+    @property
     def pixels(self) -> int:
         """Voxels of one slice."""
         return int(self.header.sx) * int(self.header.sy)
@@ -144,6 +151,13 @@ class Stream:
     def slices(self) -> int:
         """Slices with voxels: of an empty volume none, whatever its header says of sz."""
         return int(self.header.sz) if self.pixels else 0
+
+    def allow(self, slices: int) -> None:
+        """FormatError if so many slices have more voxels than the stream is believed to have.
+
+        All that reads borders asks it; who makes arrays first does so before.
+        """
+        limits.check(slices, self.pixels, self.nbytes, self.max_voxels)
 
     def unique(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """The table of labels, in stored width and order, and the background if any."""
@@ -191,6 +205,7 @@ class Stream:
         parallel: int = 1,
     ) -> None:
         """Decode slices [z0, z1) into ``out``, a flat contiguous array of exactly them."""
+        self.allow(z1 - z0)
         buffer = ffi.from_buffer(out, require_writable=True)
         wanted = ffi.NULL
         if label is not None:
@@ -210,6 +225,7 @@ class Stream:
 
     def check_slices(self, parallel: int = 0) -> npt.NDArray[np.bool_]:
         """Which slices are damaged."""
+        self.allow(self.slices)
 
         def run(z0: int, z1: int) -> npt.NDArray[np.bool_]:
             error = ffi.new(_new_error)
@@ -223,9 +239,19 @@ class Stream:
         return np.concatenate(run_ranges(run, self.slices, self.pixels, parallel))
 
     def _fold(
-        self, call: Callable[[int, int, Any, Any], int], z0: int, z1: int, parallel: int
+        self,
+        call: Callable[[int, int, Any, Any], int],
+        z0: int,
+        z1: int,
+        parallel: int,
+        walks: bool = True,
     ) -> None:
-        """Call call(z0, z1, workspace, error) for ranges that cover [z0, z1), in threads."""
+        """Call call(z0, z1, workspace, error) for ranges that cover [z0, z1), in threads.
+
+        ``walks``: it reads borders; else it does not take long, and one thread does.
+        """
+        if walks:
+            self.allow(z1 - z0)
 
         def run(a: int, b: int) -> None:
             error = ffi.new(_new_error)
@@ -233,7 +259,7 @@ class Stream:
                 if call(z0 + a, z0 + b, workspace, error):
                     _raise(error)
 
-        run_ranges(run, z1 - z0, self.pixels, parallel)
+        run_ranges(run, z1 - z0, self.pixels, parallel if walks else 1)
 
     def measure(
         self,
@@ -309,6 +335,7 @@ class Stream:
         ``different``: only unlike groups, of the first slice that is found to have some.
         """
         lists: list[npt.NDArray[Any]] = []
+        self.allow(self.slices)
 
         def run(z0: int, z1: int) -> None:
             if different and any(map(len, lists)):
@@ -336,6 +363,7 @@ class Stream:
     ) -> bool:
         """Whether two streams of one size have the same borders between groups."""
         answers: list[bool] = []
+        self.allow(self.slices)
 
         def run(z0: int, z1: int) -> None:
             if not all(answers):
@@ -446,15 +474,15 @@ class Stream:
             pointer = _pointer("uint32_t[]", part, True)
             return int(lib.crackle_keys(self._stream, workspace, z0, z1, pointer, error))
 
-        # Only pins are walked for it; else threads take longer to start.
-        flat = self.header.label_format == lib.CRACKLE_LABELS_FLAT
-        self._fold(call, 0, self.slices, 1 if flat else parallel)
+        pinned = self.header.label_format != lib.CRACKLE_LABELS_FLAT
+        self._fold(call, 0, self.slices, parallel, walks=pinned)
         return keys
 
     def keys_at(
         self, z: npt.NDArray[np.uint32], pixel: npt.NDArray[np.uint32]
     ) -> npt.NDArray[np.uint32]:
         """The same at voxels, pixel x + sx * y of slice z, by ascending z."""
+        self.allow(len(np.unique(z)))
         keys = np.empty(len(z), np.uint32)
         error = ffi.new(_new_error)
         with _workspace() as workspace:
@@ -475,13 +503,14 @@ class Stream:
                 lib.crackle_component_checksums(self._stream, workspace, z0, z1, pointer, error)
             )
 
-        self._fold(call, 0, self.slices, 1 if self.header.version else parallel)
+        self._fold(call, 0, self.slices, parallel, walks=not self.header.version)
         return crcs
 
 
 def pin(flat: bytes, effort: int, background: int | None) -> bytes:
     """A stream of flat labels with pins instead; itself where it can't have any."""
     stream = Stream(flat)
+    stream.allow(stream.slices)
     wanted = ffi.NULL if background is None else ffi.new("uint64_t *", background)
     pointer, size, error = ffi.new("uint8_t **"), ffi.new("size_t *"), ffi.new(_new_error)
     with _workspace() as workspace:
@@ -550,6 +579,7 @@ def recode(
     background behind them, or of each component. ``permissible`` None takes the crack format
     that an array of these voxels would take, which holds with ``drop_borders`` only.
     """
+    stream.allow(stream.slices)
     head = stream.header
     shape = (head.sx, head.sy, head.sz)
     fortran = bool(head.fortran_order) if fortran_order is None else fortran_order

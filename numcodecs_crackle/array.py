@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import blockwise, edit, measure, stack, stream
+from numcodecs_crackle import blockwise, edit, limits, measure, stack, stream
 from numcodecs_crackle.components import connected_components
 from numcodecs_crackle.each import each
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
@@ -51,6 +51,9 @@ class CrackleArray:
         The stream, kept as it is in the attribute ``binary``.
     parallel : int
         Threads for what is done with it; 0 for all cores.
+    max_voxels : int, optional
+        Refuse, with a `FormatError`, to decode or walk more of them at a time; by default what
+        `set_max_voxels` says. What is made of it, by an edit or an operator, has the same.
 
     Indexing is numpy's, and decodes only the slices that are needed; assignment replaces the
     slices that it touches; a CrackleArray as the index is a mask. Operators work voxel by voxel;
@@ -58,16 +61,17 @@ class CrackleArray:
     looking at voxels (`labels`, ``in``, `min`, `remap` ...) is answered from the label section.
     """
 
-    def __init__(self, binary: Any, parallel: int = 0) -> None:
+    def __init__(self, binary: Any, parallel: int = 0, *, max_voxels: int | None = None) -> None:
         self.binary = binary
         self.parallel = parallel
+        self.max_voxels = limits.checked(max_voxels)
         self.shape: tuple[int, ...] = self.header().shape
         self._truth: Callable[[], bool] | None = None
         self._meta: Any = None  # a binary, and a table of its measures from beside the file
         self._open: Any = None  # the binary that was opened last, and the stream
 
     def _new(self, binary: Any) -> CrackleArray:
-        return CrackleArray(binary, self.parallel)
+        return CrackleArray(binary, self.parallel, max_voxels=self.max_voxels)
 
     def opened(self) -> Any:
         """The opened stream, and its header; kept, so that it is verified once.
@@ -76,6 +80,7 @@ class CrackleArray:
         """
         if self._open is None or self._open[0] is not self.binary:
             found = stream.opened(self.binary)
+            found[0].max_voxels = self.max_voxels
             if not memoryview(self.binary).readonly:
                 return found
             self._open = self.binary, found
@@ -245,7 +250,8 @@ class CrackleArray:
         if len(picked) == high - low:
             block = stream.decompress_range(self, low, high, self.parallel)
             return block if picked.step > 0 else block[:, :, ::-1]
-        head = self.header()
+        opened, head = self.opened()
+        opened.allow(len(picked))
         order: Literal["F", "C"] = "F" if head.fortran_order else "C"
         result = np.empty((head.sx, head.sy, len(picked)), head.dtype, order=order)
         for i, one in enumerate(picked):
@@ -285,6 +291,7 @@ class CrackleArray:
             low, high = min(picked), max(picked) + 1
             whole = all(isinstance(i, slice) and i == slice(None) for i in (x, y))
             if whole and len(picked) == high - low:
+                self.opened()[0].allow(high - low)
                 order: Literal["F", "C"] = "F" if head.fortran_order else "C"
                 block = np.empty((head.sx, head.sy, high - low), head.dtype, order=order)
             else:

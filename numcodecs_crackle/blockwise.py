@@ -28,7 +28,11 @@ def by_blocks(
 
     ``shape``: what the results make together. The memory order is that of the first stream.
     """
-    heads = [opened(binary)[1] for binary in binaries]
+    heads = []
+    for binary in binaries:
+        stream, head = opened(binary)
+        stream.allow(stream.slices)  # of all, whatever a block has
+        heads.append(head)
     if any(head.shape != heads[0].shape for head in heads):
         raise ValueError(f"the shapes differ: {', '.join(str(h.shape) for h in heads)}")
     sx, sy, sz = heads[0].shape

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, limits
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
 
@@ -60,17 +60,21 @@ def decode_flat(
     """The memory of a chunk, flat, in stream order.
 
     With ``shape`` and ``dtype`` (or ``out``, a flat array of bytes) the stream must be
-    that of such a chunk, before anything is allocated. Raises `FormatError` if not.
+    that of such a chunk, before anything is allocated. Raises `FormatError` if not; without
+    them, if it claims more than `set_max_voxels` allows.
     """
     stream = _native.Stream(data)
     head = CrackleHeader._from_native(stream.header)
     check_head(head, shape, dtype)
-    if out is None:
-        out = np.empty(head.voxels(), head.dtype)
-    elif out.nbytes != head.nbytes:
+    if out is not None and out.nbytes != head.nbytes:
         raise ValueError(f"out has {out.nbytes} bytes, and the array {head.nbytes}")
-    if out.size:
-        stream.decode(out.view(head.dtype), 0, head.sz, False)
+    expected = shape is not None or out is not None
+    with limits.max_voxels(limits.EXPECTED if expected else None):
+        if out is None:
+            stream.allow(stream.slices)
+            out = np.empty(head.voxels(), head.dtype)
+        if out.size:
+            stream.decode(out.view(head.dtype), 0, head.sz, False)
     return out
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numcodecs_crackle
 from numcodecs_crackle import cli_edit, cli_show
 from numcodecs_crackle.cli_io import PROGRAM, UsageError
+from numcodecs_crackle.limits import max_voxels
 from numcodecs_crackle.stream import check_markov_order
 
 __all__ = ["main"]
@@ -87,6 +88,13 @@ def _common() -> argparse.ArgumentParser:
     parent = _parent()
     parent.add_argument("-q", "--quiet", action="store_true", help="no remarks, no progress bar")
     parent.add_argument("--debug", action="store_true", help="show where an error came from")
+    parent.add_argument(
+        "--max-voxels",
+        type=_positive,
+        metavar="N",
+        help="believe a stream that claims so many; by default 2**31, slices of 2**27, and more "
+        "for large files",
+    )
     return parent
 
 
@@ -467,7 +475,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = _parsed(arguments)
         try:
-            code: int = args.run(args)
+            with max_voxels(args.max_voxels):
+                code: int = args.run(args)
         except UsageError as error:
             args.parser.error(str(error))
         sys.stdout.flush()

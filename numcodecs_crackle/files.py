@@ -99,13 +99,15 @@ def save(labels: Any, filelike: Any, **kwargs: Any) -> None:
         sink.write(binary)
 
 
-def load(filelike: Any, label: int | None = None, parallel: int = 0) -> npt.NDArray[Any]:
+def load(
+    filelike: Any, label: int | None = None, parallel: int = 0, *, max_voxels: int | None = None
+) -> npt.NDArray[Any]:
     """Read a stream and decompress it.
 
     Parameters
     ----------
     filelike : path, or object with ``read()``
-    label, parallel
+    label, parallel, max_voxels
         As in `decompress`.
 
     Returns
@@ -117,18 +119,20 @@ def load(filelike: Any, label: int | None = None, parallel: int = 0) -> npt.NDAr
     FormatError
         If the stream, or the compression around it, is damaged.
     """
-    return stream.decompress(bload(filelike), label, parallel)
+    return stream.decompress(bload(filelike), label, parallel, max_voxels=max_voxels)
 
 
-def aload(filelike: Any, allow_mmap: bool = False) -> CrackleArray:
-    """Read a stream as a CrackleArray, which decodes what is asked of it; see `bload`.
+def aload(
+    filelike: Any, allow_mmap: bool = False, *, max_voxels: int | None = None
+) -> CrackleArray:
+    """Read a stream as a `CrackleArray`, which decodes what is asked of it; see `bload`.
 
     If its measures lie beside the file (`cache_meta`), and are of this very stream, the array
     answers from them.
     """
     from numcodecs_crackle.array import CrackleArray
 
-    array = CrackleArray(bload(filelike, allow_mmap))
+    array = CrackleArray(bload(filelike, allow_mmap), max_voxels=max_voxels)
     if not hasattr(filelike, "read") and os.path.exists(sidecar_path(filelike)):
         with suppress(ImportError):  # pyarrow: it is measured anew
             array.use_measures(load_sidecar(filelike, array.binary))
@@ -299,7 +303,8 @@ def save_numpy(arr: Any, filelike: Any, block_size: int = 200_000_000, parallel:
         raise ValueError(f"block_size must be positive, not {block_size}")
     binary = _stream_of(arr)
     if binary is not None:
-        head = stream.header(binary)
+        opened, head = stream.opened(arr)
+        opened.allow(opened.slices)
         if not head.voxels():
             arr, binary = stream.decompress(binary), None
     if binary is None:

@@ -329,6 +329,7 @@ def voxel_connectivity_graph(
         raise ValueError(f"Only 4 and 6 connected are supported. Got: {connectivity}")
     stream, head = opened(binary)
     _, group = label_groups(stream, head.dtype)
+    stream.allow(stream.slices)
     graph = np.empty(head.voxels(), np.uint8)
     if graph.size:
         stream.connectivity_graph(group, connectivity, graph, parallel)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, limits
 from numcodecs_crackle.edit import recoded
 from numcodecs_crackle.header import LabelFormat
 from numcodecs_crackle.sections import Sections, raw
@@ -190,7 +190,9 @@ def zsplit(binary: Any, z: int, parallel: int = 0) -> tuple[bytes, bytes, bytes]
 
 def zshatter(binary: Any, parallel: int = 0) -> list[bytes]:
     """Each slice as a stream of its own."""
-    return zcut(binary, range(opened(binary)[1].sz + 1), parallel)
+    stream, head = opened(binary)
+    limits.check(head.sz, max(1, stream.pixels), stream.nbytes)  # an empty volume, too
+    return zcut(binary, range(head.sz + 1), parallel)
 
 
 # ---- new volumes ----

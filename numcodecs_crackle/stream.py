@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, limits
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 
 __all__ = [
@@ -141,7 +141,8 @@ def compress(
     binary = _native.encode(flat, (sx, sy, sz), not fortran, fortran, order, parallel)
     if not allow_pins or array.dtype.kind == "i":
         return binary
-    return _native.pin(binary, int(allow_pins), None if bgcolor is None else int(bgcolor))
+    with limits.max_voxels(limits.EXPECTED):
+        return _native.pin(binary, int(allow_pins), None if bgcolor is None else int(bgcolor))
 
 
 def _z_range(sz: int, z_start: int | None, z_end: int | None) -> tuple[int, int]:
@@ -160,6 +161,8 @@ def decompress(
     z_start: int | None = None,
     z_end: int | None = None,
     out: npt.NDArray[Any] | None = None,
+    *,
+    max_voxels: int | None = None,
 ) -> npt.NDArray[Any]:
     """Decompress a Crackle stream, or some of its slices.
 
@@ -178,6 +181,9 @@ def decompress(
     out : array, optional
         Where to decode to: C- or F-contiguous, of the result's shape and dtype. It is
         returned. After an exception its contents are undefined.
+    max_voxels : int, optional
+        Refuse to decode more of them, before anything is allocated. By default what
+        `set_max_voxels` says; with ``out``, whose shape is expected, what it has.
 
     Returns
     -------
@@ -186,10 +192,26 @@ def decompress(
     Raises
     ------
     FormatError
-        If the stream is damaged; every slice that is decoded is verified (version 1).
+        If the stream is damaged; every slice that is decoded is verified (version 1). If it
+        claims more than ``max_voxels``.
     IndexError
         If the z range is not in the volume.
     """
+    if out is not None and max_voxels is None:
+        max_voxels = out.size
+    with limits.max_voxels(max_voxels):
+        return _decompress(binary, label, parallel, crop, z_start, z_end, out)
+
+
+def _decompress(
+    binary: Any,
+    label: int | None,
+    parallel: int,
+    crop: bool,
+    z_start: int | None,
+    z_end: int | None,
+    out: npt.NDArray[Any] | None,
+) -> npt.NDArray[Any]:
     stream, head = opened(binary)
     z0, z1 = _z_range(head.sz, z_start, z_end)
     dtype: np.dtype[Any] = head.dtype if label is None else np.dtype(bool)
@@ -206,6 +228,7 @@ def decompress(
     shape = (head.sx, head.sy, z1 - z0)
     order = "F" if head.fortran_order else "C"
     if out is None:
+        stream.allow(z1 - z0)
         result = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
     else:
         result = out

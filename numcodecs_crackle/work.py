@@ -12,6 +12,7 @@ from typing import Any, TypedDict, TypeVar
 
 from zarr.core.sync import iothread
 
+from numcodecs_crackle import limits
 from numcodecs_crackle.extras import required
 
 __all__ = ["How", "in_process", "run"]
@@ -71,7 +72,7 @@ def run(
         try:
             while True:
                 while len(waiting) < ahead and (item := next(left, _END)) is not _END:
-                    waiting.append((weight(item), pool.submit(function, item)))
+                    waiting.append((weight(item), pool.submit(_expecting, function, item)))
                 if not waiting:
                     return
                 done, future = waiting.popleft()
@@ -88,6 +89,12 @@ def run(
 
 
 _END: Any = object()
+
+
+def _expecting(function: Callable[[T], R], item: T) -> R:
+    """Chunks have the array's shape, which whoever reads them makes sure of."""
+    with limits.max_voxels(limits.EXPECTED):
+        return function(item)
 
 
 def _workers(pool: Executor) -> int:
