@@ -20,10 +20,14 @@ int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
         return CRACKLE_OK;
     t->sx = 0;
     const uint32_t pitch = sx + 1, plane = pitch * (sy + 1);
-    /* Two bytes for what is drawn nowhere, and reads of 64 at a row's end. */
-    size_t bytes = 2 * (size_t)plane + 2 + 64;
-    if (!crackle_reserve_zero(&ws->cracks, bytes))
-        return CRACKLE_NOMEM(error);
+    t->large = plane > CRACKLE_LARGE_PLANE;
+    if (!t->large) {
+        /* Two bytes for what is drawn nowhere, and reads of 64 at a row's
+         * end. */
+        if (!crackle_reserve(&ws->cracks, 2 * (size_t)plane + 2 + 64))
+            return CRACKLE_NOMEM(error);
+        memset(ws->cracks.data, 0, ws->cracks.size);
+    }
 
     /* A move up or down draws the left crack of the lower pixel row; one
      * right or left draws the crack above. Differences wrap around. */
@@ -99,8 +103,16 @@ static int cracks_read(const struct crackle_stream *stream,
         memset(slice->left, 0, num_words * 8);
         memset(slice->above, 0, num_words * 8);
     } else {
-        uint64_t end = kernels->walk(ws, &moves);
-        bool inside = kernels->cracks_to_bits(ws);
+        uint64_t end;
+        bool inside;
+        if (ws->walk.large) {
+            memset(slice->left, 0, num_words * 8);
+            memset(slice->above, 0, num_words * 8);
+            end = crackle_walk_bits(ws, &moves, &inside);
+        } else {
+            end = kernels->walk(ws, &moves);
+            inside = kernels->cracks_to_bits(ws);
+        }
         if (!inside)
             return crackle_fail(error, CRACKLE_CORRUPT, where, z,
                                 "the moves leave the slice or follow its "

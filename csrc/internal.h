@@ -127,8 +127,6 @@ struct crackle_buffer {
 /* Room for at least 'size' bytes: the data pointer, or NULL. */
 void *crackle_reserve(struct crackle_buffer *buffer, size_t size);
 void *crackle_reserve_keep(struct crackle_buffer *buffer, size_t size);
-/* The same, all zero. The system gives large ones as they are touched. */
-void *crackle_reserve_zero(struct crackle_buffer *buffer, size_t size);
 
 /*
  * One slice in bitmaps and runs: the middle of every fold.
@@ -170,9 +168,17 @@ struct crackle_walk_tables {
     uint32_t pair[256][4]; /* all ones where the 2 bits of b are set */
     uint32_t net[256];     /* how far the four moves lead */
     uint32_t land[4];      /* from a direction's crack to the vertex behind */
+    bool large; /* than CRACKLE_LARGE_PLANE: without a map */
     bool blank_known;
     uint32_t blank_crc; /* of a slice that is one component */
 };
+
+/* Slices with more vertices are walked bit by bit (walk.c): a map of bytes
+ * would be 2 bytes a pixel, of which a few moves in a few bytes can touch
+ * every page. This is to be no more than 32 MB. */
+#ifndef CRACKLE_LARGE_PLANE
+#define CRACKLE_LARGE_PLANE ((size_t)1 << 24)
+#endif
 
 /* Arrays whose fastest axis is z are read and written in whole cache lines:
  * this many slices at a time, beginning where a line does. */
@@ -397,6 +403,12 @@ int crackle_ranks_read(const struct crackle_stream *stream,
                        struct crackle_workspace *ws, uint32_t z,
                        struct crackle_moves *moves,
                        struct crackle_error *error);
+
+/* walk.c: draw the moves into the slice's bitmaps, which are zero, as the
+ * kernels' 'walk' and 'cracks_to_bits' do together. '*inside' is whether the
+ * walk stayed inside the image and off its border. */
+uint64_t crackle_walk_bits(struct crackle_workspace *ws,
+                           const struct crackle_moves *moves, bool *inside);
 
 /* ---- packing chains (chains.c) ---- */
 

@@ -191,8 +191,6 @@ CRACKLE_HELPER uint64_t K(take_64)(uint8_t *p)
 #endif
 }
 
-#define CRACKLE_LARGE_PLANE ((size_t)1 << 24)
-
 CRACKLE_KERNEL bool K(cracks_to_bits)(struct crackle_workspace *ws)
 {
     const struct crackle_slice *slice = &ws->slice;
@@ -202,9 +200,6 @@ CRACKLE_KERNEL bool K(cracks_to_bits)(struct crackle_workspace *ws)
     const uint32_t tail = (sx - 1) % 64 + 1;
     uint8_t *map = ws->cracks.data;
     uint64_t illegal = map[2 * plane];
-    /* Of large maps only what was drawn on is written: the system has given
-     * no memory for the rest. Of small ones a branch would cost more. */
-    const bool large = plane > CRACKLE_LARGE_PLANE;
 
     for (uint32_t y = 0; y < sy; y++) {
         uint8_t *left = map + y * pitch, *above = left + plane;
@@ -215,8 +210,6 @@ CRACKLE_KERNEL bool K(cracks_to_bits)(struct crackle_workspace *ws)
             l[w] = K(take_64)(left + 64 * w);
             a[w] = K(take_64)(above + 64 * w);
             size_t n = w + 1 < words ? 64 : tail;
-            if (large && !(l[w] | a[w]))
-                continue;
             if (n == 64) {
                 memset(left + 64 * w, 0, 64);
                 memset(above + 64 * w, 0, 64);
@@ -230,16 +223,10 @@ CRACKLE_KERNEL bool K(cracks_to_bits)(struct crackle_workspace *ws)
     }
     for (uint32_t w = 0; w < words; w++)
         illegal |= slice->above[w];
-    uint8_t *below = map + sy * pitch;
+    const uint8_t *below = map + sy * pitch;
     for (size_t x = 0; x < pitch; x++)
         illegal |= below[x] | below[plane + x];
-    if (illegal) { /* what lies out of the image, or behind the map */
-        for (size_t i = sx; i < 2 * plane; i += pitch)
-            if (map[i])
-                map[i] = 0;
-        memset(below, 0, pitch);
-        memset(below + plane, 0, pitch);
-        map[2 * plane] = 0;
-    }
+    if (illegal)
+        memset(map, 0, 2 * plane + 2);
     return !illegal;
 }

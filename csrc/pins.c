@@ -109,6 +109,9 @@ int crackle_pins_open(struct crackle_stream *stream,
     p = crackle_take(&section, 1);
     if (!p)
         return cut_off(error);
+    if (*p >> 6)
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_LABELS,
+                            -1, "a reserved bit of the pins is set");
     const unsigned count_width = 1u << (*p & 3);
     const unsigned depth_width = 1u << (*p >> 2 & 3);
     const unsigned id_width = 1u << (*p >> 4 & 3);

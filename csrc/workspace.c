@@ -30,16 +30,6 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
     return resize(buffer, size + 64);
 }
 
-void *crackle_reserve_zero(struct crackle_buffer *buffer, size_t size)
-{
-    if (size <= buffer->size && buffer->data)
-        return memset(buffer->data, 0, buffer->size);
-    free(buffer->data);
-    buffer->data = calloc(1, size);
-    buffer->size = buffer->data ? size : 0;
-    return buffer->data;
-}
-
 /* Every buffer of a workspace, to free or to count them. */
 #define CRACKLE_BUFFERS(ws)                                                   \
     {                                                                         \

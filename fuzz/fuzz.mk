@@ -14,7 +14,8 @@ C_HEADERS := $(wildcard csrc/*.h) fuzz/common.h
 # Undefined behaviour ends a run, as a crash does.
 UNDEFINED := -fsanitize=undefined -fno-sanitize-recover=undefined
 FUZZ_FLAGS := -std=c11 -O2 -g -Wall -Wextra -fno-omit-frame-pointer
-FUZZ_CLANG := $(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address $(UNDEFINED)
+# So that small slices are walked in the way of large ones.
+FUZZ_CLANG := $(CLANG) $(FUZZ_FLAGS) -DCRACKLE_LARGE_PLANE=64 -fsanitize=fuzzer-no-link,address $(UNDEFINED)
 FUZZ_SEEDS_decode := fuzz/seeds/streams
 FUZZ_SEEDS_measure := fuzz/seeds/streams
 FUZZ_SEEDS_edit := fuzz/seeds/streams

@@ -191,7 +191,8 @@ def zsplit(binary: Any, z: int, parallel: int = 0) -> tuple[bytes, bytes, bytes]
 def zshatter(binary: Any, parallel: int = 0) -> list[bytes]:
     """Each slice as a stream of its own."""
     stream, head = opened(binary)
-    limits.check(head.sz, max(1, stream.pixels), stream.nbytes)  # an empty volume, too
+    if not stream.pixels:  # then nothing bears out how many slices there are
+        limits.check(head.sz, 1, stream.nbytes)
     return zcut(binary, range(head.sz + 1), parallel)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import _native, limits
+from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 
 __all__ = [
@@ -362,6 +363,11 @@ def check(binary: Any) -> dict[str, Any]:
         that can't be told (version 0 has no checksums; what lies behind a damage).
         ``z``: the slices that are damaged, or None. A stream whose sections don't add up
         to its length has a damaged crack index.
+
+    Raises
+    ------
+    FormatError
+        If it claims more voxels than `set_max_voxels` allows.
     """
     result: dict[str, Any] = {"header": True, "crack_index": None, "labels": None, "z": None}
     stream = _native.Stream(getattr(binary, "binary", binary), tolerant=True)
@@ -381,6 +387,11 @@ def check(binary: Any) -> dict[str, Any]:
         result["crack_index"] = True
         result["labels"] = "labels" not in damaged
     result["z"] = np.flatnonzero(stream.check_slices()).tolist()
+    if "labels" not in damaged and not result["z"]:
+        try:
+            stream.keys()
+        except FormatError:  # a key, or a pin, that names nothing
+            result["labels"] = False
     return result
 
 
