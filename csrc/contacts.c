@@ -26,6 +26,7 @@ struct pairs {
     struct cached *cache; /* 3 << CRACKLE_CACHE_LOG2 */
     struct crackle_pair *table; /* 1 << log2; empty where all counts are 0 */
     unsigned log2;
+    uint64_t factor; /* of the hash */
     size_t used;
     bool different; /* pairs of a group with itself don't count */
     bool ordered;   /* (a, b) is another pair than (b, a) */
@@ -39,32 +40,33 @@ CRACKLE_INLINE bool is_empty(const struct crackle_pair *p)
 }
 
 /* Where the pair is in the table, or belongs. */
-CRACKLE_INLINE size_t place(const struct crackle_pair *table, unsigned log2,
-                            uint32_t a, uint32_t b)
+CRACKLE_INLINE struct crackle_pair *place(const struct pairs *pairs,
+                                          uint32_t a, uint32_t b)
 {
+    struct crackle_pair *table = pairs->table;
     const uint64_t key = (uint64_t)a << 32 | b;
-    const size_t mask = ((size_t)1 << log2) - 1;
-    size_t at = (size_t)((key * 0x9E3779B97F4A7C15u) >> (64 - log2));
+    const size_t mask = ((size_t)1 << pairs->log2) - 1;
+    size_t at = (size_t)((key * pairs->factor) >> (64 - pairs->log2));
     while (!is_empty(&table[at]) && (table[at].a != a || table[at].b != b))
         at = (at + 1) & mask;
-    return at;
+    return &table[at];
 }
 
 static int pairs_grow(struct pairs *pairs)
 {
-    const unsigned log2 = pairs->table ? pairs->log2 + 1 : 10;
+    struct crackle_pair *old = pairs->table;
+    const size_t count = old ? (size_t)1 << pairs->log2 : 0;
+    const unsigned log2 = old ? pairs->log2 + 1 : 10;
     struct crackle_pair *table = calloc((size_t)1 << log2, sizeof *table);
     if (!table)
         return CRACKLE_NO_MEMORY;
-    if (pairs->table)
-        for (size_t i = 0; i < (size_t)1 << pairs->log2; i++) {
-            const struct crackle_pair *p = &pairs->table[i];
-            if (!is_empty(p))
-                table[place(table, log2, p->a, p->b)] = *p;
-        }
-    free(pairs->table);
     pairs->table = table;
     pairs->log2 = log2;
+    pairs->factor = crackle_hash_factor(table);
+    for (size_t i = 0; i < count; i++)
+        if (!is_empty(&old[i]))
+            *place(pairs, old[i].a, old[i].b) = old[i];
+    free(old);
     return CRACKLE_OK;
 }
 
@@ -83,13 +85,12 @@ static int settle(struct pairs *pairs, const struct cached *entry)
     const size_t axis = (size_t)(entry - pairs->cache) >> CRACKLE_CACHE_LOG2;
     if (!entry->count || a == CRACKLE_NO_GROUP || b == CRACKLE_NO_GROUP)
         return CRACKLE_OK;
-    struct crackle_pair *p =
-        &pairs->table[place(pairs->table, pairs->log2, a, b)];
+    struct crackle_pair *p = place(pairs, a, b);
     if (is_empty(p)) {
         if (2 * ++pairs->used > (size_t)1 << pairs->log2) {
             if (pairs_grow(pairs))
                 return CRACKLE_NO_MEMORY;
-            p = &pairs->table[place(pairs->table, pairs->log2, a, b)];
+            p = place(pairs, a, b);
         }
         p->a = a;
         p->b = b;

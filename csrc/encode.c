@@ -18,9 +18,9 @@ void crackle_part_free(struct crackle_part *part)
 
 /* ---- labels ---- */
 
-CRACKLE_INLINE uint64_t hash(uint64_t label, unsigned log2)
+CRACKLE_INLINE uint64_t hash(const struct crackle_part *part, uint64_t label)
 {
-    return (label * 0x9E3779B97F4A7C15u) >> (64 - log2);
+    return (label * part->table_factor) >> (64 - part->table_log2);
 }
 
 static int table_grow(struct crackle_part *part)
@@ -29,17 +29,18 @@ static int table_grow(struct crackle_part *part)
     uint32_t *table = calloc((size_t)1 << log2, sizeof *table);
     if (!table)
         return CRACKLE_NO_MEMORY;
+    free(part->table);
+    part->table = table;
+    part->table_log2 = log2;
+    part->table_factor = crackle_hash_factor(table);
     const uint64_t *unique = part->unique.data;
     const uint64_t mask = ((uint64_t)1 << log2) - 1;
     for (size_t i = 0; i < part->num_unique; i++) {
-        uint64_t at = hash(unique[i], log2);
+        uint64_t at = hash(part, unique[i]);
         while (table[at])
             at = (at + 1) & mask;
         table[at] = (uint32_t)i + 1;
     }
-    free(part->table);
-    part->table = table;
-    part->table_log2 = log2;
     return CRACKLE_OK;
 }
 
@@ -50,7 +51,7 @@ CRACKLE_INLINE bool find_label(const struct crackle_part *part, uint64_t label,
 {
     if (!part->table_log2)
         return false;
-    uint32_t entry = part->table[hash(label, part->table_log2)];
+    uint32_t entry = part->table[hash(part, label)];
     if (!entry || ((const uint64_t *)part->unique.data)[entry - 1] != label)
         return false;
     *index = entry - 1;
@@ -67,7 +68,7 @@ int crackle_part_intern(struct crackle_part *part, uint64_t label,
         if (table_grow(part))
             return CRACKLE_NO_MEMORY;
     const uint64_t mask = ((uint64_t)1 << part->table_log2) - 1;
-    uint64_t at = hash(label, part->table_log2);
+    uint64_t at = hash(part, label);
     uint64_t *unique = part->unique.data;
     for (; part->table[at]; at = (at + 1) & mask)
         if (unique[part->table[at] - 1] == label) {

@@ -430,6 +430,21 @@ struct crackle_item {
 void crackle_sort(struct crackle_item *items, struct crackle_item *scratch,
                   size_t count);
 
+/* ---- hashing ---- */
+
+/* An odd factor to hash by: the highest bits of its product with a key. Whoever
+ * writes labels must not know it, or could write such as all collide, so it
+ * comes of where a table happens to lie. What is returned to callers must not
+ * depend on it. */
+CRACKLE_INLINE uint64_t crackle_hash_factor(const void *table)
+{
+    uint64_t x = (uint64_t)(uintptr_t)table ^
+                 (uint64_t)(uintptr_t)crackle_permutations << 17;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u; /* the mixer of splitmix64 */
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return (x ^ x >> 31) | 1;
+}
+
 /* ---- the Markov model (markov.c) ---- */
 
 /* The moves of a slice as they stand without a model: packed codepoints. */

@@ -27,6 +27,7 @@ struct crackle_part {
     size_t num_unique;
     uint32_t *table; /* hash of label to 1 + index, open addressing */
     unsigned table_log2;
+    uint64_t table_factor;
 };
 
 CRACKLE_INLINE uint32_t crackle_part_key(const struct crackle_part *part,

@@ -315,6 +315,16 @@ def test_max_voxels_everywhere():
         ck.set_max_voxels(before)
 
 
+def test_labels_that_would_collide(cheap):
+    """Multiples of the inverse of a factor to hash by are as good as any labels."""
+    inverse = pow(0x9E3779B97F4A7C15, -1, 2**64)
+    labels = np.array([inverse * i % 2**64 for i in range(1, 280**2 + 1)], "u8")
+    array = labels.reshape(280, 280, 1, order="F")
+    binary = ck.compress(array)
+    assert len(binary) < 1 << 20
+    assert ck.recompress(binary) == binary and (ck.decompress(binary) == array).all()
+
+
 def test_no_voxels_shattered():
     """An empty volume may claim 2^32 slices: they are not made."""
     binary = head(Crafted((0, 5, 0), [], labels=b""), sx=0, sy=5, sz=MOST).tobytes()[:29]
