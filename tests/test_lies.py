@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import zarr
 from crafted import Crafted, blank, blank_crc, chains, code, number, packed
 from test_claims import stream_of_pins
 
@@ -313,6 +314,39 @@ def test_max_voxels_everywhere():
         assert ck.compress(array, allow_pins=1)  # what is one's own
     finally:
         ck.set_max_voxels(before)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_expected_shapes(zarr_format):
+    """Chunks are of the array's shape, whatever ``max_voxels`` is."""
+    labels = np.arange(6 * 5 * 4, dtype="u2").reshape(6, 5, 4) // 7
+    how = {"compressors": ck.Crackle()}
+    if zarr_format == 3:
+        how = {"serializer": ck.CrackleCodec(), "compressors": None}
+    array = zarr.create_array(
+        {}, shape=labels.shape, dtype="u2", chunks=(3, 5, 4), zarr_format=zarr_format, **how
+    )
+    array[:] = labels
+    volume = ck.LabelVolume(array)
+    before = ck.set_max_voxels(10)
+    try:
+        if zarr_format == 3:
+            assert (array[:] == labels).all() and (array[1] == labels[1]).all()
+        else:
+            with pytest.raises(ck.FormatError, match="max_voxels is 10"):
+                array[:]
+        assert (volume.read() == labels).all() and (volume.read(np.s_[1:5]) == labels[1:5]).all()
+        values, counts = np.unique(labels[:, 1:], return_counts=True)
+        found = volume.voxel_counts(region=np.s_[:, 1:])
+        assert found == dict(zip(values.tolist(), counts.tolist(), strict=True))
+        assert volume.contacts() and volume.point_cloud(3).size and volume.mask(3)[1].any()
+        assert volume.remap({3: 4}).chunks and volume.recompress()
+        parts = volume.connected_components({}, connectivity=6)
+        assert (ck.LabelVolume(parts).read() > 0).any()
+        volume.downsample({}, factors=(1, 2, 2))
+    finally:
+        ck.set_max_voxels(before)
+    assert (array[:] == np.where(labels == 3, 4, labels)).all()
 
 
 def test_labels_that_would_collide(cheap):
