@@ -11,10 +11,13 @@
  * workspace of its own.
  *
  * Bytes are not trusted. Whatever a stream says is checked before it is
- * used; memory is reserved in proportion to bytes that are there, or to the
- * output buffer that the caller chose to provide. A stream that breaks a
- * rule of the format gives a status other than CRACKLE_OK; the contents of
- * the output buffer are then undefined, and nothing outside it was touched.
+ * used. A stream that breaks a rule of the format gives a status other than
+ * CRACKLE_OK; the contents of the output buffer are then undefined, and
+ * nothing outside it was touched. Memory is reserved in proportion to bytes
+ * that are there, to the output buffer that the caller chose to provide, and
+ * to one slice. So is time, and to the slices that are asked for: as 65 valid
+ * bytes can claim a slice of 10^9 voxels, a caller who expects no certain
+ * size judges the header's before it goes on.
  *
  * Not promised: the bytes that the encoder writes for a volume may change
  * from one version to the next. That every valid stream of format version 0
@@ -119,12 +122,13 @@ int crackle_cpu_select(int level);
 
 /*
  * Scratch memory, reused from call to call: one for each thread that calls
- * at the same time. It grows to what the largest slice so far needed: 16
- * bytes a pixel and an element each for labels of their own, of which only
- * what the slice's runs need is touched; to encode, up to 40 bytes a border
- * between two pixels; and for folds, 24 bytes a run and a byte a pixel. NULL
- * if there is no memory. crackle_workspace_bytes tells how much one holds
- * now.
+ * at the same time. It grows to what the largest slice so far needed. To
+ * decode that is 2.3 bytes a pixel, 0.3 in slices of more than 2^24; 12 bytes
+ * a run, of which there may be as many as pixels: address space is reserved
+ * for these, and touched as there are runs; and an element for each
+ * component. To encode, up to 40 bytes a border between two pixels; and for
+ * folds, 24 bytes a run and a byte a pixel. NULL if there is no memory.
+ * crackle_workspace_bytes tells how much one holds now.
  */
 struct crackle_workspace *crackle_workspace_new(void);
 void crackle_workspace_free(struct crackle_workspace *workspace);
