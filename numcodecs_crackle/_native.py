@@ -152,12 +152,13 @@ class Stream:
         """Slices with voxels: of an empty volume none, whatever its header says of sz."""
         return int(self.header.sz) if self.pixels else 0
 
-    def allow(self, slices: int) -> None:
+    def allow(self, slices: int, most: int | None = None) -> None:
         """FormatError if so many slices have more voxels than the stream is believed to have.
 
-        All that reads borders asks it; who makes arrays first does so before.
+        ``most``: voxels, if the caller says it. All that reads borders asks, but for `decode`:
+        there those do who make the array.
         """
-        limits.check(slices, self.pixels, self.nbytes, self.max_voxels)
+        limits.check(slices, self.pixels, self.nbytes, self.max_voxels if most is None else most)
 
     def unique(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
         """The table of labels, in stored width and order, and the background if any."""
@@ -205,7 +206,6 @@ class Stream:
         parallel: int = 1,
     ) -> None:
         """Decode slices [z0, z1) into ``out``, a flat contiguous array of exactly them."""
-        self.allow(z1 - z0)
         buffer = ffi.from_buffer(out, require_writable=True)
         wanted = ffi.NULL
         if label is not None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native, limits
+from numcodecs_crackle import _native
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
 
@@ -68,13 +68,12 @@ def decode_flat(
     check_head(head, shape, dtype)
     if out is not None and out.nbytes != head.nbytes:
         raise ValueError(f"out has {out.nbytes} bytes, and the array {head.nbytes}")
-    expected = shape is not None or out is not None
-    with limits.max_voxels(limits.EXPECTED if expected else None):
-        if out is None:
+    if out is None:
+        if shape is None:
             stream.allow(stream.slices)
-            out = np.empty(head.voxels(), head.dtype)
-        if out.size:
-            stream.decode(out.view(head.dtype), 0, head.sz, False)
+        out = np.empty(head.voxels(), head.dtype)
+    if out.size:
+        stream.decode(out.view(head.dtype), 0, head.sz, False)
     return out
 
 

@@ -77,10 +77,14 @@ def max_voxels(voxels: int | None) -> Iterator[None]:
 def check(slices: int, pixels: int, nbytes: int, own: int | None = None) -> None:
     """`FormatError` if so many slices of a stream of ``nbytes`` are more than is believed.
 
-    ``own``: the stream's own limit.
+    ``own``: a limit of the stream or the call, which goes before others.
     """
     voxels = slices * pixels
-    limit = next((n for n in (_here.get(), own, _everywhere) if n is not None), None)
+    limit = own
+    if limit is None:
+        limit = _here.get()
+    if limit is None:
+        limit = _everywhere
     if limit is not None:
         if voxels > limit:
             raise FormatError(f"{voxels} voxels, and max_voxels is {limit}", "header")

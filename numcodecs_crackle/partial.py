@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native, limits
+from numcodecs_crackle import _native
 from numcodecs_crackle.edit import recoded
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
@@ -373,7 +373,7 @@ def decode_slices(found: tuple[bytes, Slices], out: npt.NDArray[Any]) -> None:
     stream = _native.Stream(data)
     n = stream.pixels
     breaks = np.flatnonzero(np.diff(zs) != 1) + 1
-    with slices_named(zs), limits.max_voxels(limits.EXPECTED):
+    with slices_named(zs):
         for run in np.split(np.arange(len(zs)), breaks):
             a, b = int(run[0]), int(run[-1]) + 1
             place = out[int(zs[a]) * n : (int(zs[b - 1]) + 1) * n]

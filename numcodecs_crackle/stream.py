@@ -198,21 +198,7 @@ def decompress(
     IndexError
         If the z range is not in the volume.
     """
-    if out is not None and max_voxels is None:
-        max_voxels = out.size
-    with limits.max_voxels(max_voxels):
-        return _decompress(binary, label, parallel, crop, z_start, z_end, out)
-
-
-def _decompress(
-    binary: Any,
-    label: int | None,
-    parallel: int,
-    crop: bool,
-    z_start: int | None,
-    z_end: int | None,
-    out: npt.NDArray[Any] | None,
-) -> npt.NDArray[Any]:
+    most = limits.checked(max_voxels)
     stream, head = opened(binary)
     z0, z1 = _z_range(head.sz, z_start, z_end)
     dtype: np.dtype[Any] = head.dtype if label is None else np.dtype(bool)
@@ -228,8 +214,9 @@ def _decompress(
             z0, z1 = z0 + int(held[0]), z0 + int(held[-1]) + 1
     shape = (head.sx, head.sy, z1 - z0)
     order = "F" if head.fortran_order else "C"
+    if out is None or most is not None:
+        stream.allow(z1 - z0, most)
     if out is None:
-        stream.allow(z1 - z0)
         result = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
     else:
         result = out
