@@ -211,6 +211,8 @@ def decompress(
         result = out
         if result.shape != shape or result.dtype != dtype:
             raise ValueError(f"out is {result.dtype}{result.shape}, and the result {dtype}{shape}")
+        if not result.flags.writeable:
+            raise ValueError("out is read-only")
         if not (result.flags.c_contiguous or result.flags.f_contiguous):
             raise ValueError("out is neither C- nor F-contiguous")
         if not result.flags.f_contiguous:
