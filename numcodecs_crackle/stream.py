@@ -177,7 +177,9 @@ def decompress(
         Decode the slices [z_start, z_end) only.
     out : array, optional
         Where to decode to: C- or F-contiguous, of the result's shape and dtype. It is
-        returned. After an exception its contents are undefined.
+        returned. It stays as it was if the call is refused before a slice is decoded: for
+        ``out`` itself, the z range, or a damaged header, crack index or label section. After
+        a slice that turns out to be damaged its contents are undefined.
 
     Returns
     -------
@@ -189,6 +191,8 @@ def decompress(
         If the stream is damaged; every slice that is decoded is verified (version 1).
     IndexError
         If the z range is not in the volume.
+    ValueError
+        If ``out`` has another shape or dtype, is not contiguous, or read-only.
     """
     stream, head = opened(binary)
     z0, z1 = _z_range(head.sz, z_start, z_end)
