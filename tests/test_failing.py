@@ -205,20 +205,23 @@ def test_nothing_is_held_by_threads():
 
 
 def test_memory_stays(interrupted):
-    """Not a call keeps memory when it fails: 150 of each, in C and in Python."""
+    """Not a call keeps memory when it fails: 600 of each, in C and in Python."""
     kept = {}
+    gc.collect()
+    gc.freeze()  # what was there before is not looked through each time
     for name, (call, data) in CALLS.items():
         tell = bytearray(data)
         for _ in range(20):
             fails(call, tell)
         gc.collect()
         before, blocks = taken(), sys.getallocatedblocks()
-        for _ in range(150):
+        for _ in range(600):
             fails(call, tell)
         gc.collect()
         kept[name] = taken() - before, sys.getallocatedblocks() - blocks
+    gc.unfreeze()
     # Not 100 bytes a call, nor one object.
-    assert {name: n for name, n in kept.items() if n[0] > 15_000 or n[1] > 140} == {}
+    assert {name: n for name, n in kept.items() if n[0] > 60_000 or n[1] > 500} == {}
 
 
 @pytest.mark.parametrize("section", ["cut off", "header", "index", "labels"])
