@@ -115,7 +115,12 @@ class Journal:
     def digests(self) -> dict[str, set[str]]:
         """By key: what objects become, or have become."""
         result: dict[str, set[str]] = {}
-        keys = [k for k in self._store.list_objects(_FOLDER) if k.startswith(self.prefix)]
+        # What zarr had not finished when it was killed lies there, too, and may be half a list.
+        keys = [
+            k
+            for k in self._store.list_objects(_FOLDER)
+            if k.startswith(self.prefix) and not k.endswith(".partial")
+        ]
         for key, data in zip(keys, self._store.get_objects(keys), strict=True):
             try:
                 found = json.loads(data or b"{}")

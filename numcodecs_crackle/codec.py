@@ -63,7 +63,9 @@ class Crackle(Codec):  # type: ignore[misc]
     def decode(self, buf: Any, out: Any = None) -> npt.NDArray[Any]:
         """The labels, flat, in the memory order that was encoded; or ``out``, filled.
 
-        Raises `FormatError`; ``out`` is then undefined.
+        Raises `FormatError`, and ValueError if ``out`` has another size. ``out`` stays as it
+        was if that comes before a slice is decoded: of its size, or of a damaged header, crack
+        index or label section. After a slice that turns out to be damaged it is undefined.
         """
         data = ensure_contiguous_ndarray(buf)
         if out is None:

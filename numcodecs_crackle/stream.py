@@ -181,7 +181,9 @@ def decompress(
         Decode the slices [z_start, z_end) only.
     out : array, optional
         Where to decode to: C- or F-contiguous, of the result's shape and dtype. It is
-        returned. After an exception its contents are undefined.
+        returned. It stays as it was if the call is refused before a slice is decoded: for
+        ``out`` itself, the z range, or a damaged header, crack index or label section. After
+        a slice that turns out to be damaged its contents are undefined.
     max_voxels : int, optional
         Refuse to decode more of them, before anything is allocated. By default what
         `set_max_voxels` says; with ``out``, whose shape is expected, what it has.
@@ -197,6 +199,8 @@ def decompress(
         claims more than ``max_voxels``.
     IndexError
         If the z range is not in the volume.
+    ValueError
+        If ``out`` has another shape or dtype, is not contiguous, or read-only.
     """
     most = limits.checked(max_voxels)
     stream, head = opened(binary)
@@ -222,6 +226,8 @@ def decompress(
         result = out
         if result.shape != shape or result.dtype != dtype:
             raise ValueError(f"out is {result.dtype}{result.shape}, and the result {dtype}{shape}")
+        if not result.flags.writeable:
+            raise ValueError("out is read-only")
         if not (result.flags.c_contiguous or result.flags.f_contiguous):
             raise ValueError("out is neither C- nor F-contiguous")
         if not result.flags.f_contiguous:

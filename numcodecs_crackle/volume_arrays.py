@@ -41,7 +41,8 @@ class VolumeArrays(VolumeWork):
         Parameters
         ----------
         store, name, overwrite, storage_options
-            Where the new array is to be, as of ``zarr.create_array``.
+            Where the new array is to be, as of ``zarr.create_array``. With ``overwrite`` what is
+            there is removed before the work begins.
         connectivity : 6, 18 or 26
             Voxels are connected by faces; by edges, too; by corners, too. In an array of 2
             axes 6 is by edges, and 18 and 26 by corners, too.
@@ -104,7 +105,8 @@ class VolumeArrays(VolumeWork):
         Parameters
         ----------
         store, name, overwrite, storage_options
-            Where the new array is to be, as of ``zarr.create_array``.
+            Where the new array is to be, as of ``zarr.create_array``. With ``overwrite`` what is
+            there is removed before the work begins.
         factors : 1, 2, or a sequence of these
             For all axes, or for each.
         sparse : bool

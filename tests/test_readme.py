@@ -1,4 +1,4 @@
-"""Every Python block of the README and of docs/volumes.md runs as written."""
+"""Every Python block of the README and of these pages runs as written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/volumes.md")]
+NAMES = ("README.md", "docs/damage.md", "docs/volumes.md")
+PAGES = [Path(__file__).parents[1] / name for name in NAMES]
 BLOCKS = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
 
 
@@ -18,4 +19,4 @@ def test_readme_block(block, tmp_path, monkeypatch):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
