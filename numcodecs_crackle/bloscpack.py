@@ -84,7 +84,7 @@ def _pack(
         partial(sealed, read(i * chunk, min(i * chunk + chunk, size)), blosc_args, checksum)
         for i in progress_bar(range(nchunks), progress, "chunks")
     )
-    for i, (packed, check) in enumerate(in_order(jobs, chunk)):
+    for i, (packed, check) in enumerate(in_order(jobs, size, chunk)):
         sink.write(packed)
         if check:
             sink.write(check)
@@ -359,7 +359,7 @@ def _unpack_ndarray(chunks: Chunks) -> npt.NDArray[Any]:
     view = memoryview(flat)
     places = (chunks.span(i) for i in range(chunks.count))
     jobs = (partial(chunks.decode, i, view[a:b]) for i, (a, b) in enumerate(places))
-    for _ in in_order(jobs, chunks.header.chunk_size):
+    for _ in in_order(jobs, chunks.size, chunks.header.chunk_size):
         pass
     if not dtype.itemsize:
         return np.zeros(shape, dtype)

@@ -155,26 +155,24 @@ class _Append:
     def run(self, progress: bool) -> None:
         if not self.size:
             return
-        head, chunks = self.head, self.chunks
-        old, place = self._put_right()
-        begin = place + len(old)
+        head = self.head
+        live, copy, place = self._put_right()
         renewed = b""
         if self.fill:
-            data = bytearray(chunks.decode(self.last))
+            data = bytearray(self.chunks.decode(self.last))
             data += self._read(self.fill)
             renewed = b"".join(sealed(data, self.args, head.checksum))
-            if len(renewed) < len(old):
-                # The chunks behind would be written over the old one: not compressed, it is
-                # never shorter.
-                copied = replace(self.args, clevel=0)
-                renewed = b"".join(sealed(data, copied, head.checksum))
-            begin = place + len(renewed)
-        end, offsets = self._put_chunks(begin, progress)
+            if self.added and len(renewed) < live:
+                # The next ones would be written over the old one: a full chunk that is not
+                # compressed is never shorter.
+                renewed = b"".join(sealed(data, replace(self.args, clevel=0), head.checksum))
+        end, offsets = self._put_chunks(place + (len(renewed) or live), progress)
         self._write(self._entry(head.nchunks), np.array(offsets, "<i8").tobytes())
         if self.fill:
-            self._write(end, old)
+            behind = max(end, place + live)
+            self._write(behind, copy)
             _settled(self.file)
-            self._write_offset(end)
+            self._write_offset(behind)
             self._write(place, renewed)
             _settled(self.file)
             self._write_offset(place)
@@ -192,22 +190,25 @@ class _Append:
         _settled(self.file)
         self.file.truncate(end)
 
-    def _put_right(self) -> tuple[bytes, int]:
-        """The last chunk and where it is; at its place, if an interrupted append moved it."""
+    def _put_right(self) -> tuple[int, bytes, int]:
+        """The bytes of the last chunk in the file, a copy of it, and its place.
+
+        What an interrupted append left is put right: a chunk that is elsewhere is written to
+        its place; of one that is longer than it should be the copy has what counts.
+        """
         chunks, last = self.chunks, self.last
+        head, view = chunks.sealed(last)
+        copy, place = bytes(view), chunks.following(last)
         at = chunks.place(last)
-        old = bytes(chunks.sealed(last)[1])
-        place = chunks.first
-        if last:
-            before = chunks.blosc_header(last - 1)
-            place = chunks.place(last - 1) + before.ctbytes + self.head.checksum.size
-        if int(chunks.offsets[last]) != place:
-            if at != place and abs(at - place) < len(old):
+        if at != place:
+            if abs(at - place) < len(copy):
                 raise FormatError("it overlaps with the one before", f"chunk {last}")
-            self._write(place, old)
+            self._write(place, copy)
             _settled(self.file)
             self._write_offset(place)
-        return old, place
+        elif head.nbytes > self.head.last_chunk:
+            copy = b"".join(sealed(chunks.decode(last), self.args, self.head.checksum))
+        return len(view), copy, place
 
     def _put_chunks(self, at: int, progress: bool) -> tuple[int, list[int]]:
         """Write the new chunks. Where they end, and where each begins."""

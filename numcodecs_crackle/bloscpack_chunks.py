@@ -33,16 +33,17 @@ _PIECE = 1 << 24
 # Up to this many bytes of a chunk, threads have chunks of their own: Blosc shares out only
 # the blocks of one, which may be one block.
 _MOST_SHARED = 1 << 25
+_LEAST_SHARED = 1 << 20  # and below this many in all, threads cost more than they bring
 R = TypeVar("R")
 
 
-def in_order(jobs: Iterable[Callable[[], R]], chunk_size: int) -> Iterator[R]:
-    """The results of jobs on chunks, on as many threads as Blosc is set to have.
+def in_order(jobs: Iterable[Callable[[], R]], size: int, chunk_size: int) -> Iterator[R]:
+    """The results of jobs on the chunks of ``size`` bytes, on as many threads as Blosc may have.
 
     Jobs are taken from ``jobs`` a few ahead of the results.
     """
     threads = 1 if blosc.use_threads is False else blosc.get_nthreads()
-    if threads <= 1 or chunk_size > _MOST_SHARED:
+    if threads <= 1 or chunk_size > _MOST_SHARED or size < _LEAST_SHARED:
         for job in jobs:
             yield job()
         return
@@ -180,7 +181,11 @@ class Chunks:
         if self._offsets is None:
             n = self.header.nchunks if self.header.offsets else 0
             data = self.ranges.at(self.offsets_at, 8 * n, "offsets")
-            self._offsets = np.frombuffer(data, "<i8")
+            offsets = np.frombuffer(data, "<i8")
+            # Header and table have no checksum; but chunks begin where the table ends.
+            if n > 1 and offsets[0] not in (-1, self.first):
+                raise FormatError("it does not end where the first chunk begins", "offsets")
+            self._offsets = offsets
         return self._offsets
 
     # ---- where chunks are ----
@@ -221,17 +226,17 @@ class Chunks:
         """The fewest and the most bytes that a chunk may hold."""
         head = self.header
         most = MOST_CHUNK if head.chunk_size == -1 else head.chunk_size
-        if i == self.count - 1:
-            # More, while it is appended to: the first are what it had.
-            return max(head.last_chunk, 0), most
-        return (0 if head.chunk_size == -1 else most), most
+        if i == self.count - 1 and head.last_chunk != -1:
+            return head.last_chunk, head.last_chunk
+        return (0 if -1 in (head.chunk_size, head.last_chunk) else most), most
 
     def _last_size(self) -> int:
         if self.header.last_chunk != -1:
             return self.header.last_chunk
         last = self.count - 1
-        head = self.blosc_header(last)
-        self._check_size(head, last)
+        place = self.place(last)
+        head = self._head_at(place, last)
+        self._check_size(head, last, place)
         return head.nbytes
 
     @property
@@ -263,10 +268,30 @@ class Chunks:
 
     # ---- reading ----
 
-    def _check_size(self, head: BloscHeader, i: int) -> None:
+    def _check_size(self, head: BloscHeader, i: int, place: int) -> None:
         low, high = self._expected(i)
-        if not low <= head.nbytes <= high:
+        if not low <= head.nbytes <= high and not self._is_being_appended_to(head, i, place):
             raise FormatError(f"it holds {head.nbytes} bytes, not {high}", f"chunk {i}")
+
+    def following(self, i: int) -> int:
+        """Where a chunk begins if it follows on the one before."""
+        if not i:
+            return self.first
+        return self.place(i - 1) + self.blosc_header(i - 1).ctbytes + self.header.checksum.size
+
+    def _is_being_appended_to(self, head: BloscHeader, i: int, place: int) -> bool:
+        """Whether an append was interrupted when the last chunk was written anew.
+
+        It is then longer than the header says, its first bytes are what it held before, and
+        a copy of that is behind all.
+        """
+        return (
+            self.header.offsets
+            and i == self.count - 1
+            and 0 <= self.header.last_chunk < head.nbytes <= self.header.chunk_size
+            and place + head.ctbytes + self.header.checksum.size < self.ranges.size
+            and place == self.following(i)
+        )
 
     def sealed(self, i: int) -> tuple[BloscHeader, Any]:
         """A chunk's Blosc buffer and its checksum, which was verified.
@@ -280,11 +305,12 @@ class Chunks:
         place = self.place(i)
         # All at once where the next one's offset, or the end of the file, says how much it is.
         guess = self._stop(i) - place
-        if not BLOSC_HEADER <= guess <= self._expected(i)[1] + BLOSC_HEADER + checksum.size:
+        most = MOST_CHUNK if self.header.chunk_size == -1 else self.header.chunk_size
+        if not BLOSC_HEADER <= guess <= most + BLOSC_HEADER + checksum.size:
             guess = BLOSC_HEADER
         data = self.ranges.at(place, guess, section)
         head = BloscHeader.frombytes(data, section)
-        self._check_size(head, i)
+        self._check_size(head, i, place)
         size = head.ctbytes + checksum.size
         if size > len(data):
             data = self.ranges.at(place, size, section)
@@ -335,4 +361,4 @@ class Chunks:
 
     def __iter__(self) -> Iterator[Any]:
         jobs = (partial(self.decode, i) for i in range(self.count))
-        return in_order(jobs, self.header.chunk_size)
+        return in_order(jobs, self.size, self.header.chunk_size)
