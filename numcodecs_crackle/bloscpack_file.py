@@ -18,7 +18,7 @@ __all__ = ["BloscpackFile", "BloscpackWriter"]
 
 _KEPT_BYTES = 1 << 23
 # Of files that are read in parts: small enough that a part is one, or a few.
-STREAM_CHUNK = 1 << 16
+STREAM_CHUNK = 1 << 15
 STREAM_ARGS = BloscArgs(typesize=1, clevel=5, shuffle=False, cname="zstd")
 _PIECE = 1 << 20
 
