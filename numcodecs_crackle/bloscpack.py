@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -230,9 +230,10 @@ def pack_ndarray_to_file(
     array = np.asarray(ndarray)
     if array.dtype.hasobject:
         raise TypeError(f"an array of {array.dtype} has objects, which can't be packed")
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    flat = array.reshape(-1, order=order)
-    view = memoryview(np.ascontiguousarray(flat).view(np.uint8)) if array.nbytes else memoryview(b"")
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    order: Literal["C", "F"] = "F" if fortran else "C"
+    flat = np.ascontiguousarray(array.reshape(-1, order=order))
+    view: Any = flat.view(np.uint8).data if array.nbytes else b""
     metadata = {
         "dtype": repr(array.dtype.descr if array.dtype.names else array.dtype.str),
         "shape": list(array.shape),
@@ -356,7 +357,7 @@ def _unpack_ndarray(chunks: Chunks) -> npt.NDArray[Any]:
         )
     # Pages that no chunk is decoded to are never touched: a lie costs none.
     flat = np.empty(chunks.size, np.uint8)
-    view = memoryview(flat)
+    view = flat.data
     places = (chunks.span(i) for i in range(chunks.count))
     jobs = (partial(chunks.decode, i, view[a:b]) for i, (a, b) in enumerate(places))
     for _ in in_order(jobs, chunks.size, chunks.header.chunk_size):
@@ -370,16 +371,19 @@ def _array_of(metadata: Any) -> tuple[np.dtype[Any], tuple[int, ...], str]:
     """Dtype, shape and order of a packed array. Raises `FormatError`."""
     if not isinstance(metadata, dict) or metadata.get("container") != "numpy":
         raise FormatError("no array is packed here", "metadata")
-    shape, order = metadata.get("shape"), metadata.get("order")
+    shape: Any = metadata.get("shape")
+    order = metadata.get("order")
     if order not in ("C", "F"):
         raise FormatError(f"the order is {order!r}, not C or F", "metadata")
-    if not isinstance(shape, list) or len(shape) > 64 or not all(
-        type(n) is int and 0 <= n < 1 << 63 for n in shape
-    ):
+    sizes = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in shape)
+    if not sizes or len(shape) > 64:
         raise FormatError("the shape is not a list of sizes", "metadata")
     try:
         dtype = _dtype_of(metadata.get("dtype"))
-    except (TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (  # what Python and numpy raise for the literals of strangers
+        AttributeError, LookupError, MemoryError, RecursionError, SyntaxError, TypeError,
+        ValueError,
+    ) as error:  # fmt: skip
         raise FormatError(f"the dtype is none of numpy's: {error}", "metadata") from error
     if dtype.hasobject or dtype.subdtype is not None:
         raise FormatError(f"no array of {dtype} can be packed", "metadata")

@@ -87,9 +87,7 @@ def _replace_metadata(file: Any, metadata: Any) -> None:
     head = Chunks(file).metadata_header
     if head is None:
         raise ValueError("there is no room for metadata in a file that was packed without")
-    args = MetadataArgs(
-        meta_checksum=head.meta_checksum.name, max_meta_size=head.max_meta_size
-    )
+    args = MetadataArgs(meta_checksum=head.meta_checksum.name, max_meta_size=head.max_meta_size)
     section = metadata_section(metadata, args)
     file.seek(Header.SIZE)
     file.write(section)
@@ -240,5 +238,3 @@ class _Append:
     def _write(self, at: int, data: bytes) -> None:
         self.file.seek(at)
         self.file.write(data)
-
-

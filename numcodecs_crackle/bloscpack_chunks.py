@@ -170,9 +170,7 @@ class Chunks:
             return None
         start = Header.SIZE + MetadataHeader.SIZE
         data = self.ranges.at(start, head.meta_comp_size, "metadata")
-        checksum = self.ranges.at(
-            start + head.max_meta_size, head.meta_checksum.size, "metadata"
-        )
+        checksum = self.ranges.at(start + head.max_meta_size, head.meta_checksum.size, "metadata")
         return metadata_from(head, data, checksum)
 
     @property
@@ -347,7 +345,8 @@ class Chunks:
             size = self.header.last_chunk
         if out is not None and len(out) != size:
             raise FormatError(f"it holds {size} bytes, not {len(out)}", f"chunk {i}")
-        whole = out if out is not None and size == head.nbytes else memoryview(bytearray(head.nbytes))
+        direct = out is not None and size == head.nbytes
+        whole = out if direct else memoryview(bytearray(head.nbytes))
         if head.nbytes:
             try:
                 blosc.decompress(view[: head.ctbytes], whole)
@@ -355,7 +354,7 @@ class Chunks:
                 raise FormatError(f"Blosc can't decode it: {error}", f"chunk {i}") from error
         if out is None:
             return whole[:size]
-        if whole is not out:
+        if not direct:
             out[:] = whole[:size]
         return out
 

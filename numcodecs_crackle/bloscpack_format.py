@@ -126,9 +126,8 @@ class Header:
         if options > (_OFFSETS | _METADATA):
             raise FormatError(f"the options {options:#x} are reserved", section)
         kind = _numbered(CHECKSUMS, checksum, "checksum", section)
-        head = cls(
-            bool(options & _OFFSETS), bool(options & _METADATA), kind, typesize, chunk, last, n, room
-        )
+        has = (bool(options & _OFFSETS), bool(options & _METADATA))
+        head = cls(*has, kind, typesize, chunk, last, n, room)
         if not -1 <= chunk <= MOST_CHUNK:
             raise FormatError(f"a chunk can't have {chunk} bytes", section)
         if not -1 <= last <= (MOST_CHUNK if chunk == -1 else chunk):
@@ -226,9 +225,7 @@ def metadata_section(metadata: Any, args: MetadataArgs) -> bytes:
     if not len(data) <= most < 1 << 32:
         raise ValueError(f"max_meta_size is {most}: the metadata takes {len(data)}")
     checksum = checksum_named(args.meta_checksum)
-    head = MetadataHeader(
-        b"JSON", 0, checksum, codec, args.meta_level, len(text), most, len(data)
-    )
+    head = MetadataHeader(b"JSON", 0, checksum, codec, args.meta_level, len(text), most, len(data))
     return head.tobytes() + data.ljust(most, b"\0") + checksum.of(data)
 
 

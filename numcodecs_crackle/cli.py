@@ -178,9 +178,7 @@ class _Commands:
     def group(self, name: str, text: str) -> _Commands:
         """A command that has commands of its own."""
         about = f"{text[0].upper()}{text[1:]}."
-        parser = self._subparsers.add_parser(
-            name, help=text, description=about, allow_abbrev=False
-        )
+        parser = self._subparsers.add_parser(name, help=text, description=about, allow_abbrev=False)
         inner = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
         return _Commands(inner, f"{self._program} {name}")
 

@@ -4,9 +4,9 @@ Names and arguments are crackle-codec's. A path says by its name what the file i
 ``.ckl`` a stream, ``.npy``, ``.nrrd``, ``.nii``, ``.tif``, ``.cpso``; ``.gz``, ``.xz``,
 ``.lzma``, ``.zst`` or ``.blp`` behind ``.ckl``, ``.npy`` and ``.cpso`` (``.gz`` behind
 ``.nii``) that it is compressed once more; with ``.blp`` (`numcodecs_crackle.bloscpack`) in
-chunks, so that parts of it can be read. Objects with ``read()`` or ``write()`` are used from where they
-stand and hold a plain stream or .npy. A file is replaced as a whole or stays as it was.
-Formats other than ``.ckl`` and ``.npy``, and ``.zst``, need the extra
+chunks, so that parts of it can be read. Objects with ``read()`` or ``write()`` are used from
+where they stand and hold a plain stream or .npy. A file is replaced as a whole or stays as it
+was. Formats other than ``.ckl`` and ``.npy``, and ``.zst``, need the extra
 ``numcodecs-crackle[files]``.
 """
 
@@ -126,8 +126,8 @@ def aload(filelike: Any, allow_mmap: bool = False) -> CrackleArray:
     """Read a stream as a CrackleArray, which decodes what is asked of it; see `bload`.
 
     A ``.ckl.blp``, or a `BloscpackFile`, stays where it is: it becomes a `FileArray`, which
-    reads the chunks that it needs. If its measures lie beside the file (`cache_meta`), and are of this very stream, the array
-    answers from them.
+    reads the chunks that it needs. If its measures lie beside the file (`cache_meta`), and are
+    of this very stream, the array answers from them.
     """
     from numcodecs_crackle.array import CrackleArray
     from numcodecs_crackle.file_array import FileArray

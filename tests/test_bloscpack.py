@@ -29,7 +29,7 @@ theirs = blpk.imported()
 NAMES = [checksum.name for checksum in CHECKSUMS]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=8,
 )
 
@@ -111,7 +111,8 @@ def arrays(draw):
     dtype = np.dtype(dtype)
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     count = int(np.prod(shape))
-    raw = rng.integers(0, 2 if dtype.kind in "?cfSU" else 120, count * dtype.itemsize, dtype=np.uint8)
+    top = 2 if dtype.kind in "?cfSU" else 120
+    raw = rng.integers(0, top, count * dtype.itemsize, dtype=np.uint8)
     if dtype.kind == "U" or dtype.names:
         raw[:] = 0
     array = raw.view(dtype).reshape(shape, order=draw(st.sampled_from("CF")))
@@ -145,7 +146,8 @@ def test_arrays_that_bloscpack_has_trouble_with():
     aligned = np.zeros(5, np.dtype([("a", "u1"), ("b", "<u4")], align=True))
     aligned["b"] = 7
     awkward = np.zeros(400_000, [("a", "u1"), ("b", "u1", 6)])  # 7 bytes don't divide 1M
-    for array in (wide, aligned, awkward, np.zeros((3, 0, 2), "u1"), np.array(5), np.zeros(3, "V0")):
+    empty = (np.zeros((3, 0, 2), "u1"), np.zeros(3, "V0"))
+    for array in (wide, aligned, awkward, *empty, np.array(5)):
         back = bp.unpack_ndarray_from_bytes(bp.pack_ndarray_to_bytes(array))
         assert same(back, array)
     assert same(theirs.unpack_ndarray_from_bytes(bp.pack_ndarray_to_bytes(wide)), wide)
@@ -157,7 +159,9 @@ def test_arrays_of_objects_are_refused():
             bp.pack_ndarray_to_bytes(array)
 
 
-@pytest.mark.parametrize("what", ["'O'", "'(2,)i4'", "[('a', 'O')]", "1", "'f8' * 2", "(((", "[]()"])
+@pytest.mark.parametrize(
+    "what", ["'O'", "'(2,)i4'", "[('a', 'O')]", "1", "'f8' * 2", "(((", "()", "[()]"]
+)
 def test_dtypes_of_strangers(what):
     metadata = {"dtype": what, "shape": [1], "order": "C", "container": "numpy"}
     for text in (what, what.strip("'")):
@@ -346,7 +350,8 @@ def test_unknown_sizes_are_found_out():
     args = {"blosc_args": bp.BloscArgs(1), "bloscpack_args": bp.BloscpackArgs(offsets=False)}
     packed = bp.pack_bytes_to_bytes(data, 40, **args)
     with_offsets = bp.pack_bytes_to_bytes(data, 40)
-    for start, size, whole in ((8, 4, with_offsets), (12, 4, packed), (8, 8, packed), (16, 8, packed)):
+    fields = ((8, 4, with_offsets), (12, 4, packed), (8, 8, packed), (16, 8, packed))
+    for start, size, whole in fields:
         unknown = bytearray(whole)
         unknown[start : start + size] = b"\xff" * size
         assert bp.unpack_bytes(unknown) == (data, None)

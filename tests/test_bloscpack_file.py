@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import threading
+from functools import partial
 
 import fsspec
 import numpy as np
@@ -87,7 +88,8 @@ def test_it_is_as_the_file_it_holds(source, moves):
 
 def test_a_read_touches_its_chunks_alone():
     data = np.random.default_rng(1).integers(0, 256, 1_000_000, dtype=np.uint8).tobytes()
-    source = Counting(bp.pack_bytes(data, 10_000, bloscpack_args=bp.BloscpackArgs(max_app_chunks=0)))
+    args = bp.BloscpackArgs(max_app_chunks=0)
+    source = Counting(bp.pack_bytes(data, 10_000, bloscpack_args=args))
     file = bp.BloscpackFile(source)
     assert source.bytes == 32
     file.seek(505_000)
@@ -106,16 +108,15 @@ def test_file_is_a_file(tmp_path):
     with bp.BloscpackFile(path) as file:
         assert file.readable() and file.seekable() and not file.writable()
         assert file.metadata is None and file.header.nchunks == 10
-        assert io.TextIOWrapper(io.BytesIO(file.read1(5))).read() == DATA[:5].decode("latin-1")
-        for wrong in (lambda: file.seek(-1), lambda: file.seek(0, 3)):
+        assert file.read1(5) == DATA[:5] and file.read1() == DATA[5:]
+        for wrong in ((-1,), (0, 3)):
             with pytest.raises(ValueError):
-                wrong()
+                file.seek(*wrong)
         with pytest.raises(io.UnsupportedOperation):
             file.write(b"")
-    for use in (file.read, file.tell, lambda: file.seek(0)):
+    for use in (file.read, file.tell, partial(file.seek, 0)):
         with pytest.raises(ValueError, match="closed"):
             use()
-    del file
     bp.BloscpackFile(path)  # one that is dropped closes what it opened
     gc.collect()
     path.write_bytes(b"none")
@@ -153,9 +154,10 @@ def test_threads_share_it():
 
 
 @settings(max_examples=40)
-@given(st.lists(st.sampled_from([0, 1, 1000, STREAM_CHUNK - 1, STREAM_CHUNK, 200_000]), max_size=5))
+@given(st.lists(st.sampled_from([0, 1, 999, STREAM_CHUNK - 1, STREAM_CHUNK, 200_000]), max_size=5))
 def test_writer_packs_what_it_is_given(sizes):
-    parts = [np.random.default_rng(i).integers(0, 9, n, dtype=np.uint8) for i, n in enumerate(sizes)]
+    rng = np.random.default_rng(0)
+    parts = [rng.integers(0, 9, n, dtype=np.uint8) for n in sizes]
     target = io.BytesIO()
     with BloscpackWriter(target) as writer:
         for part in parts:
@@ -313,6 +315,6 @@ def test_every_kind_behind_blp(labels, tmp_path):
     np.testing.assert_array_equal(files.load(tmp_path / "x.ckl.blp", label), labels == label)
     assert files.bload(tmp_path / "x.ckl.blp", allow_mmap=True) == ck.compress(labels)
     for name in ("x.nii.blp", "x.nrrd.blp"):
-        with pytest.raises(ValueError, match="not compressed as .blp"):
+        with pytest.raises(ValueError, match="not compressed as"):
             files.save(labels, tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == ["x.ckl.blp", "x.cpso.blp", "x.npy.blp"]

@@ -43,7 +43,8 @@ def changed(data: bytes, at: int, form: str, *values) -> bytes:
         (12, "<i", 201, "201 bytes of 200"), (12, "<i", -2, "-2 bytes"), (12, "<i", 150, "chunk 2"),
         (12, "<i", 96, "chunk 2: it holds 100 bytes, not 96"), (16, "<q", 1, "chunk 0"),
         (16, "<q", 2**62, "no room"), (16, "<q", 2**63 - 1, "can't be"), (16, "<q", -2, "can't be"),
-        (16, "<q", 30, "no room"), (16, "<q", 2, "first chunk begins"), (16, "<q", -1, "unknown number|no offsets"),
+        (16, "<q", 30, "no room"), (16, "<q", 2, "first chunk begins"),
+        (16, "<q", -1, "unknown number|no offsets"),
         (24, "<q", 2**62, "no room"), (24, "<q", -1, "can't be"), (24, "<q", 90, "no room"),
     ],
 )  # fmt: skip
@@ -71,7 +72,8 @@ def test_offsets_to_another_chunk():
     [
         (0, "B", 1, "version 2"), (3, "B", 0, "no bytes"), (4, "<I", 2**31, "can't hold"),
         (4, "<I", 2**31 - 20, "can't hold"), (4, "<I", 100, "don't take|holds 100"),
-        (4, "<I", 201, "holds 201|don't take"), (8, "<I", 0, "no bytes"), (12, "<I", 15, "can't have 15"),
+        (4, "<I", 201, "holds 201|don't take"), (8, "<I", 0, "no bytes"),
+        (12, "<I", 15, "can't have 15"),
         (12, "<I", 2**32 - 1, "can't have"), (12, "<I", 300, "don't take"),
     ],
 )  # fmt: skip
@@ -173,7 +175,8 @@ def metadata_of(text: bytes, **fields) -> bytes:
     """A file with some metadata, and a header of it that may lie."""
     codec = fields.pop("codec", 0)
     size, most, comp = (fields.get(k, len(text)) for k in ("size", "most", "comp"))
-    head = struct.pack("<8s4BIII8s", fields.get("name", b"JSON"), 0, 0, codec, 6, size, most, comp, b"")
+    name = fields.get("name", b"JSON")
+    head = struct.pack("<8s4BIII8s", name, 0, 0, codec, 6, size, most, comp, b"")
     plain = packed(None, False)
     return changed(plain[:32], 5, "B", 2) + head + text.ljust(min(most, 9999), b"\0") + plain[32:]
 

@@ -51,10 +51,9 @@ def test_there_and_back(run):
 def test_options_of_bloscpack(run):
     with open("m.json", "w") as file:
         file.write('{"a": [1, 2]}\n')
-    options = (
-        "--nthreads 1 --typesize 4 --level 3 --no-shuffle --codec lz4 --chunk-size 4K "
-        "--checksum sha256 --no-offsets --metadata m.json --force --verbose --debug"
-    ).split()
+    line = "--nthreads 1 --typesize 4 --level 3 --no-shuffle --codec lz4 --chunk-size 4K"
+    line += " --checksum sha256 --no-offsets --metadata m.json --force --verbose --debug"
+    options = line.split()
     code, _, said = run("c", *options, "a.dat", "out.blp")
     assert code == 0 and "sha256" in said and "chunk_size:      4,096" in said
     with bp.BloscpackFile("out.blp") as file:
@@ -65,8 +64,8 @@ def test_options_of_bloscpack(run):
     assert theirs.unpack_bytes_from_file("out.blp") == (DATA, {"a": [1, 2]})
     code, _, said = run("d", "out.blp", "b.dat")
     assert code == 0 and 'metadata: {"a": [1, 2]}' in said
-    short = "-n 2 -t 1 -l 9 -s -c zlib -z max -k None -o -m m.json -f -v".split()
-    assert run("c", "a.dat", *short, "out.blp")[0] == 0
+    line = "c a.dat -n 2 -t 1 -l 9 -s -c zlib -z max -k None -o -m m.json -f -v out.blp"
+    assert run(*line.split())[0] == 0
     assert bp.unpack_bytes_from_file("out.blp") == (DATA, {"a": [1, 2]})
 
 
@@ -127,7 +126,8 @@ def test_refusals(run):
     wrong = [
         (["d", "a.dat"], "does not end in .blp"), (["d", "-e", "a.dat"], "needs OUT"),
         (["c", "a.dat", "b", "c"], "give one OUT"), (["a", "a.dat.blp"], "give one NEW"),
-        (["c", "-z", "x", "a.dat"], "is not a size"), (["c", "-z", "0", "a.dat"], "chunk_size must"),
+        (["c", "-z", "x", "a.dat"], "is not a size"),
+        (["c", "-z", "0", "a.dat"], "chunk_size must"),
         (["c", "-l", "10", "a.dat"], "from 0 to 9"), (["c", "-n", "0", "a.dat"], "from 1 to 256"),
         (["c", "-t", "256", "a.dat"], "from 1 to 255"), (["c", "-k", "md6", "a.dat"], "invalid"),
         (["c", "-c", "gzip", "a.dat"], "invalid choice"), ([], "COMMAND"),
@@ -138,7 +138,8 @@ def test_refusals(run):
     for arguments, text in [
         (["c", "none"], "No such file"), (["d", "none.blp", "x"], "No such file"),
         (["a", "a.dat.blp", "none"], "No such file"), (["i", "none"], "No such file"),
-        (["d", "-e", "a.dat", "x"], "begin with blpk"), (["c", "-m", "a.dat", "a.dat", "x"], "no JSON"),
+        (["d", "-e", "a.dat", "x"], "begin with blpk"),
+        (["c", "-m", "a.dat", "a.dat", "x"], "no JSON"),
     ]:  # fmt: skip
         code, _, said = run(*arguments)
         assert code == 1 and text in said, arguments
