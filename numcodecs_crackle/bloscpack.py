@@ -297,7 +297,8 @@ def unpack_file_from_file(in_file: Any, out_file: Any, progress: bool = False) -
 
 def _unpack_bytes(chunks: Chunks) -> tuple[bytes, Any]:
     metadata = chunks.metadata
-    return b"".join(chunks), metadata
+    data = b"".join(map(bytes, chunks)) if chunks.count != 1 else bytes(chunks.decode(0))
+    return data, metadata
 
 
 def unpack_bytes_from_file(compressed_file: Any) -> tuple[bytes, Any]:

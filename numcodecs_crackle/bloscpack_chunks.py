@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -104,7 +104,7 @@ class Ranges:
             raise FormatError("it is cut off", section)
         if self._view is not None:
             return self._view[start : start + size]
-        data = bytearray(size)
+        data = np.empty(size, np.uint8).data
         with self._lock:
             self._file.seek(start)
             if read_fully(self._file, data) < size:
@@ -157,10 +157,8 @@ class Chunks:
         self._lock = threading.RLock()
         self.count = self._counted() if head.nchunks == -1 else head.nchunks
         self.is_uniform = head.chunk_size != -1
-        if self.is_uniform and self.size > ranges.size * MOST_RATIO:
-            raise FormatError(
-                f"{ranges.size} bytes can't hold {self.size} bytes", "bloscpack header"
-            )
+        if self.is_uniform:
+            self._check_total(self.size)
 
     @property
     def metadata(self) -> Any:
@@ -185,6 +183,13 @@ class Chunks:
                 raise FormatError("it does not end where the first chunk begins", "offsets")
             self._offsets = offsets
         return self._offsets
+
+    def _check_total(self, size: int) -> None:
+        """FormatError for more bytes than can be packed in the file."""
+        if size > self.ranges.size * MOST_RATIO:
+            raise FormatError(
+                f"{self.ranges.size} bytes can't hold {size} bytes", "bloscpack header"
+            )
 
     # ---- where chunks are ----
 
@@ -244,10 +249,11 @@ class Chunks:
             sizes = [self.blosc_header(i).nbytes for i in range(self.count)]
             if sizes and self.header.last_chunk != -1:
                 sizes[-1] = min(sizes[-1], self.header.last_chunk)
+            self._check_total(sum(sizes))
             self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         return self._starts
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The bytes of what is packed."""
         if not self.is_uniform:
@@ -346,7 +352,7 @@ class Chunks:
         if out is not None and len(out) != size:
             raise FormatError(f"it holds {size} bytes, not {len(out)}", f"chunk {i}")
         direct = out is not None and size == head.nbytes
-        whole = out if direct else memoryview(bytearray(head.nbytes))
+        whole = out if direct else np.empty(head.nbytes, np.uint8).data
         if head.nbytes:
             try:
                 blosc.decompress(view[: head.ctbytes], whole)
@@ -359,5 +365,22 @@ class Chunks:
         return out
 
     def __iter__(self) -> Iterator[Any]:
-        jobs = (partial(self.decode, i) for i in range(self.count))
-        return in_order(jobs, self.size, self.header.chunk_size)
+        """The bytes of each chunk, which are there until the next is asked for."""
+        free: list[Any] = []  # fresh memory for each would cost as much as unpacking it
+
+        def job(i: int) -> tuple[Any, Any]:
+            start, stop = self.span(i)
+            try:
+                buffer = free.pop()
+            except IndexError:
+                buffer = memoryview(b"")
+            if len(buffer) < stop - start:
+                head = self.blosc_header(i)  # before memory is taken for what it says
+                self._check_size(head, i, self.place(i))
+                buffer = np.empty(stop - start, np.uint8).data
+            return buffer, self.decode(i, buffer[: stop - start])
+
+        jobs = (partial(job, i) for i in range(self.count))
+        for buffer, data in in_order(jobs, self.size, self.header.chunk_size):
+            yield data
+            free.append(buffer)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import measure, stream
+from numcodecs_crackle import fileio, measure, stream
 from numcodecs_crackle.array import CrackleArray
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Range, labels_of, slices_named, slices_of
@@ -54,7 +54,9 @@ class FileArray(CrackleArray):
     def _bytes(self, start: int, stop: int | None) -> bytes:
         with self._lock:
             self._file.seek(start)
-            return bytes(self._file.read(-1 if stop is None else stop - start))
+            if stop is None:
+                return bytes(self._file.read())
+            return fileio.read(self._file, stop - start)
 
     def _answer(self, plan: Generator[list[Range], list[Any], Any]) -> Any:
         """What a plan comes to, from the bytes of the file that it wants."""

@@ -83,6 +83,20 @@ def test_blosc_headers_that_lie(at, form, value, match, checksum):
     refused(changed(data, place + at, form, value), f"chunk 0: .*({match}|its crc32)")
 
 
+def test_one_chunk_for_all_of_them():
+    """Offsets that all lead to one chunk, which is then unpacked again and again."""
+    zeros = bp.pack_bytes(
+        bytes(1 << 22), 1 << 21, None, bp.BloscArgs(1, 9, False, "zstd"),
+        bp.BloscpackArgs(True, None, 3000),
+    )  # fmt: skip
+    place = bp.BloscpackFile(zeros).chunks.place(0)
+    for sizes in ((-1, -1), (1 << 21, 1 << 21)):
+        lie = changed(zeros, 8, "<iiqq", *sizes, 3000, 2)
+        lie = changed(lie, 32, "<3000q", *[place] * 3000) + bytes(60_000)
+        with pytest.raises(FormatError, match="can't hold"):
+            bp.BloscpackFile(lie).read(1)
+
+
 def test_every_cut():
     for data in (packed(), packed(None, False), packed("md5", metadata={"a": 1})):
         for n in range(len(data)):
