@@ -117,16 +117,20 @@ class BloscpackFile(io.BufferedIOBase):
             n = max(0, min(len(view), self.size - self._at))
             done = 0
             while done < n:
-                i, start, stop = self._where(self._at)
-                if start == self._at and stop - start <= n - done and i not in self._kept:
-                    part = self.chunks.decode(i, view[done : done + stop - start])
-                else:
-                    chunk = self._decoded(i)
-                    part = chunk[self._at - start : self._at - start + n - done]
-                    view[done : done + len(part)] = part
-                done += len(part)
-                self._at += len(part)
+                done += len(self._next(n - done, view[done:n]))
             return done
+
+    def _next(self, n: int, out: Any = None) -> Any:
+        """Up to ``n`` of the next bytes, those of one chunk; in ``out`` if that is given."""
+        i, start, stop = self._where(self._at)
+        if start == self._at and stop - start <= n and i not in self._kept:
+            part = self.chunks.decode(i, None if out is None else out[: stop - start])
+        else:
+            part = self._decoded(i)[self._at - start :][:n]
+            if out is not None:
+                out[: len(part)] = part
+        self._at += len(part)
+        return part
 
     def _where(self, place: int) -> tuple[int, int, int]:
         """The chunk with a byte, and where its bytes begin and end."""
@@ -143,15 +147,14 @@ class BloscpackFile(io.BufferedIOBase):
     def read(self, size: int | None = -1) -> bytes:
         """``size`` bytes, or all that is left; fewer where the file ends."""
         self._check_open()
-        left = max(0, self.size - self._at)
-        n = left if size is None or size < 0 else min(size, left)
-        parts = []
-        while n:  # in parts, so that damage shows before all that is said to be is allocated
-            part = bytearray(min(n, max(_PIECE, self.header.chunk_size)))
-            self.readinto(part)
-            parts.append(part)
-            n -= len(part)
-        return b"".join(parts)
+        with self._lock:
+            left = max(0, self.size - self._at)
+            n = left if size is None or size < 0 else min(size, left)
+            parts = []
+            while n:  # memory is taken chunk by chunk, as far as there are chunks
+                parts.append(self._next(n))
+                n -= len(parts[-1])
+            return b"".join(parts)
 
     def read1(self, size: int = -1) -> bytes:
         """As `read`, but by default some bytes rather than all."""
