@@ -16,7 +16,17 @@ import numpy as np
 from numcodecs import Zstd
 from tqdm import tqdm
 
-from benchmarks import OURS, REFERENCE, extras, memory, report, toolbox, volumes, zarr_arrays
+from benchmarks import (
+    OURS,
+    REFERENCE,
+    extras,
+    memory,
+    packed,
+    report,
+    toolbox,
+    volumes,
+    zarr_arrays,
+)
 from benchmarks.cases import CROPS, Volume, cases, sparse, voronoi
 from benchmarks.contenders import contenders
 from benchmarks.timing import interleaved, ratio, summary
@@ -26,7 +36,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 PACKAGES = [
     "numcodecs-crackle", "crackle-codec", "numcodecs", "zarr", "numpy", "compresso",
-    "compressed-segmentation",
+    "compressed-segmentation", "bloscpack",
 ]  # fmt: skip
 
 
@@ -99,6 +109,7 @@ def measure(path: str | None, quick: bool, only: str) -> dict[str, Any]:
         "threads": lambda: extras.threads(real, seconds),
         "pins": lambda: extras.pins(pinned, seconds),
         "memory": lambda: memory.measure(real),
+        "bloscpack": lambda: packed.measure(real, quick),
         "volumes": lambda: volumes.measure(real, seconds, 2 if quick else 3),
         "remote": lambda: volumes.remote(real),
         "zarr": lambda: zarr_arrays.measure(real, seconds, 2 if quick else 3),

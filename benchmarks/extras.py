@@ -16,9 +16,9 @@ from benchmarks.timing import interleaved, ratio, summary
 Row = dict[str, Any]
 
 
-def row(what: str, runs: dict[str, Any], voxels: int, seconds: float) -> Row:
+def row(what: str, runs: dict[str, Any], voxels: int, seconds: float, rounds: int = 5) -> Row:
     """One line: the first of two runs beside the second."""
-    times = interleaved(runs, seconds)
+    times = interleaved(runs, seconds, rounds)
     first, second = runs
     return {
         "what": what,

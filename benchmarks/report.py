@@ -50,7 +50,7 @@ def _case(case: dict[str, Any]) -> str:
     return text + table(header, rows) + "".join(f"\n{note}\n" for note in notes)
 
 
-def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
+def _pairs(title: str, about: str, rows: list[dict[str, Any]], unit: str = "MVx/s") -> str:
     lines = []
     for row in rows:
         sizes = ", ".join(f"{k} {v:,}" for k, v in row.get("bytes", {}).items())
@@ -64,7 +64,7 @@ def _pairs(title: str, about: str, rows: list[dict[str, Any]]) -> str:
                 sizes or "-",
             ]
         )
-    header = ["", "MVx/s", "MVx/s", "ratio", "bytes"]
+    header = ["", unit, unit, "ratio", "bytes"]
     return f"### {title}\n\n{about}\n\n" + table(header, lines)
 
 
@@ -100,6 +100,12 @@ def page(results: Results) -> str:
         "![decode](img/bench-decode.svg)\n",
     ]
     parts += [_pairs(*EXTRAS[k], results[k]) for k in EXTRAS if results.get(k)]
+    if results.get("bloscpack"):
+        about = (
+            "Arrays and files of a gigabyte, packed by Blosc's defaults and unpacked; files in "
+            "memory where the system has such a place. Threads are those Blosc is set to."
+        )
+        parts.append(_pairs("Bloscpack", about, results["bloscpack"], "MB/s"))
     if results.get("memory"):
         rows = [
             [r["what"], *(f"{r[k] / 2**20:.1f}" for k in ("scratch", "process", "limit"))]

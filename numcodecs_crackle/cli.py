@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numcodecs_crackle
-from numcodecs_crackle import cli_edit, cli_show
+from numcodecs_crackle import cli_blosc, cli_edit, cli_show
 from numcodecs_crackle.cli_io import PROGRAM, UsageError
 from numcodecs_crackle.limits import max_voxels
 from numcodecs_crackle.stream import check_markov_order
@@ -20,7 +20,7 @@ _ABOUT = """\
 Label volumes as Crackle streams (.ckl): write them, read them, look into them.
 
 Files of other kinds are known by their names: .npy, .nrrd, .nii, .nii.gz, .tif, .cpso;
-and .gz, .xz or .zst behind .ckl, .npy and .cpso."""
+and .gz, .xz, .zst or .blp behind .ckl, .npy and .cpso."""
 
 _CODES = """\
 exit codes:
@@ -136,7 +136,8 @@ def _packed(short: bool = True) -> argparse.ArgumentParser:
     parent = _parent()
     group = parent.add_mutually_exclusive_group()
     names = ["-z"] if short else []
-    for *flags, wrapper in ([*names, "--gzip", ".gz"], ["--xz", ".xz"], ["--zst", ".zst"]):
+    every = ([*names, "--gzip", ".gz"], ["--xz", ".xz"], ["--zst", ".zst"], ["--blp", ".blp"])
+    for *flags, wrapper in every:
         group.add_argument(
             *flags,
             dest="wrapper",
@@ -176,10 +177,18 @@ def _coding() -> argparse.ArgumentParser:
 
 
 class _Commands:
-    """Adds commands to the program."""
+    """Adds commands to the program, or to a command of commands."""
 
-    def __init__(self, subparsers: Any) -> None:
+    def __init__(self, subparsers: Any, program: str = PROGRAM) -> None:
         self._subparsers = subparsers
+        self._program = program
+
+    def group(self, name: str, text: str) -> _Commands:
+        """A command that has commands of its own."""
+        about = f"{text[0].upper()}{text[1:]}."
+        parser = self._subparsers.add_parser(name, help=text, description=about, allow_abbrev=False)
+        inner = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
+        return _Commands(inner, f"{self._program} {name}")
 
     def add(
         self,
@@ -202,7 +211,7 @@ class _Commands:
             aliases=aliases,
             help=text,
             description=f"{text[0].upper()}{text[1:]}." + (f"\n{more}" if more else ""),
-            epilog=f"example:\n  {PROGRAM} {example}",
+            epilog=f"example:\n  {self._program} {example}",
             parents=[_common(), *parents],
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -231,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_conversions(commands)
     _add_questions(commands)
     _add_edits(commands)
+    cli_blosc.add(commands.group("blosc", "Bloscpack files (.blp)"), _replacing())
     return top
 
 

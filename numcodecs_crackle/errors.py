@@ -21,7 +21,7 @@ class FormatError(CrackleError, ValueError):
     section : str or None
         The section of the stream: "header", "crack index", "labels", "markov model",
         "crack codes", "component checksums" or "shard index"; None if it is the stream as a
-        whole.
+        whole. In a Bloscpack file "bloscpack header", "metadata", "offsets" or "chunk N".
     slice : int or None
         The z slice, where it is one that is to blame.
     key : str or None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO
 
+from numcodecs_crackle.bloscpack_file import BloscpackFile, BloscpackWriter
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.extras import required
 
@@ -22,7 +23,7 @@ __all__ = [
     "source", "suffixes",
 ]  # fmt: skip
 
-WRAPPERS = (".gz", ".xz", ".lzma", ".zst")
+WRAPPERS = (".gz", ".xz", ".lzma", ".zst", ".blp")
 # What may stand behind each suffix.
 _SUFFIXES: dict[str, tuple[str, ...]] = {
     ".ckl": WRAPPERS,
@@ -107,6 +108,8 @@ def _packed(file: BinaryIO, wrapper: str) -> AbstractContextManager[Any]:
         compressor = required("zstandard", "files").ZstdCompressor(write_checksum=True)
         writer: AbstractContextManager[Any] = compressor.stream_writer(file, closefd=False)
         return writer
+    if wrapper == ".blp":
+        return BloscpackWriter(file)
     return nullcontext(file)
 
 
@@ -138,6 +141,8 @@ def _unpacked(file: BinaryIO, wrapper: str) -> AbstractContextManager[Any]:
             file, read_across_frames=True, closefd=False
         )
         return reader
+    if wrapper == ".blp":
+        return BloscpackFile(file)
     return nullcontext(file)
 
 
@@ -152,7 +157,7 @@ def source(filelike: Any) -> Iterator[Any]:
     damage: tuple[type[Exception], ...] = ()
     if wrapper == ".zst":
         damage = (required("zstandard", "files").ZstdError,)
-    elif wrapper:
+    elif wrapper and wrapper != ".blp":
         damage = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
     with open(name, "rb") as file, _unpacked(file, wrapper) as unpacked:
         try:

@@ -2,10 +2,11 @@
 
 Names and arguments are crackle-codec's. A path says by its name what the file is:
 ``.ckl`` a stream, ``.npy``, ``.nrrd``, ``.nii``, ``.tif``, ``.cpso``; ``.gz``, ``.xz``,
-``.lzma`` or ``.zst`` behind ``.ckl``, ``.npy`` and ``.cpso`` (``.gz`` behind ``.nii``) that
-it is compressed once more. Objects with ``read()`` or ``write()`` are used from where they
-stand and hold a plain stream or .npy. A file is replaced as a whole or stays as it was.
-Formats other than ``.ckl`` and ``.npy``, and ``.zst``, need the extra
+``.lzma``, ``.zst`` or ``.blp`` behind ``.ckl``, ``.npy`` and ``.cpso`` (``.gz`` behind
+``.nii``) that it is compressed once more; with ``.blp`` (`numcodecs_crackle.bloscpack`) in
+chunks, so that parts of it can be read. Objects with ``read()`` or ``write()`` are used from
+where they stand and hold a plain stream or .npy. A file is replaced as a whole or stays as it
+was. Formats other than ``.ckl`` and ``.npy``, and ``.zst``, need the extra
 ``numcodecs-crackle[files]``.
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import _native, fileio, stream
+from numcodecs_crackle.bloscpack_file import BloscpackFile
 from numcodecs_crackle.errors import FormatError, UnsupportedError
 from numcodecs_crackle.extras import required
 from numcodecs_crackle.fileio import atomic_write
@@ -127,15 +129,27 @@ def aload(
 ) -> CrackleArray:
     """Read a stream as a `CrackleArray`, which decodes what is asked of it; see `bload`.
 
-    If its measures lie beside the file (`cache_meta`), and are of this very stream, the array
-    answers from them.
+    A ``.ckl.blp``, or a `BloscpackFile`, stays where it is: it becomes a `FileArray`, which
+    reads the chunks that it needs. If its measures lie beside the file (`cache_meta`), and are
+    of this very stream, the array answers from them.
     """
     from numcodecs_crackle.array import CrackleArray
+    from numcodecs_crackle.file_array import FileArray
 
+    def measures(binary: Any) -> Any:
+        if is_path and os.path.exists(sidecar_path(filelike)):
+            with suppress(ImportError):  # pyarrow: it is measured anew
+                return load_sidecar(filelike, binary)
+        return None
+
+    is_path = not hasattr(filelike, "read")
+    if is_path and fileio.suffixes(fileio.path_name(filelike))[1] == ".blp":
+        file = BloscpackFile(fileio.path_name(filelike))
+        return FileArray(file, measures=measures, max_voxels=max_voxels)
+    if isinstance(filelike, BloscpackFile):
+        return FileArray(filelike, max_voxels=max_voxels)
     array = CrackleArray(bload(filelike, allow_mmap), max_voxels=max_voxels)
-    if not hasattr(filelike, "read") and os.path.exists(sidecar_path(filelike)):
-        with suppress(ImportError):  # pyarrow: it is measured anew
-            array.use_measures(load_sidecar(filelike, array.binary))
+    array.use_measures(measures(array.binary))
     return array
 
 
