@@ -458,7 +458,8 @@ def _add_edits(commands: _Commands) -> None:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    args, rest = _parser().parse_known_args(arguments)
+    words = cli_blosc.reordered(sys.argv[1:] if arguments is None else arguments)
+    args, rest = _parser().parse_known_args(words)
     # argparse takes positional arguments of one place only: those behind options are here.
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown or (rest and args.rest is None):

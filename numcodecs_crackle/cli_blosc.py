@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +28,7 @@ from numcodecs_crackle.cli_io import (
 
 _SUFFIX = ".blp"
 _SHOWN_OFFSETS = 5
+_NAMES = ("compress", "c", "decompress", "d", "append", "a", "info", "i")
 
 
 # ---- options ----
@@ -76,6 +77,18 @@ def add(commands: Any, replacing: argparse.ArgumentParser) -> None:
         files="packed ones",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a file")
+
+
+def reordered(words: Sequence[str]) -> list[str]:
+    """Arguments of which those between ``blosc`` and its command stand behind the command.
+
+    Bloscpack's own options, such as ``-f`` and ``-n 4``, come first.
+    """
+    words = list(words)
+    if words[:1] == ["blosc"]:
+        at = next((i for i, word in enumerate(words) if word in _NAMES), 0)
+        words[1 : at + 1] = words[at : at + 1] + words[1:at]
+    return words
 
 
 def _shared() -> argparse.ArgumentParser:

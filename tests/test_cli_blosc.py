@@ -117,6 +117,17 @@ def test_info_tells_what_bloscpack_tells(run):
     assert found["offsets"] == [file.chunks.place(i) for i in range(file.header.nchunks)]
 
 
+def test_options_before_the_command(run):
+    """As Bloscpack has them; those behind it work all the same."""
+    assert run("-n", "1", "-f", "c", "a.dat")[0] == 0
+    assert run("c", "a.dat")[0] == 1
+    assert run("--force", "-v", "compress", "-t", "4", "a.dat")[0] == 0
+    assert bp.BloscpackFile("a.dat.blp").header.typesize == 4
+    code, _, said = run("-n", "1")
+    assert code == 2 and "COMMAND" in said
+    assert run("-z", "c", "a.dat", "c")[0] == 2  # a chunk size is no option of all
+
+
 def test_refusals(run):
     run("c", "a.dat")
     before = content("a.dat.blp")
