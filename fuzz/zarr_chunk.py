@@ -96,7 +96,7 @@ class Case:
     def read(self) -> np.ndarray | None:
         """What zarr reads of the array, whole; None if it raises."""
         try:
-            part = self.at.array[self.place]
+            part = self.at.read(self.place)
         except allowed(self.at):
             return None
         whole = self.at.sound.copy()
@@ -251,10 +251,10 @@ class Case:
                 return
             right, outside = self.expected(at.sound, asked), np.ones(at.store.shape, np.bool_)
             outside[self.place] = False
-            if (at.array[...] != right)[outside].any():
+            if (at.read() != right)[outside].any():
                 raise self.fail("another chunk is wrong")
             return
-        found, right = at.array[...], self.expected(truth, asked)
+        found, right = at.read(), self.expected(truth, asked)
         if self.kind == "renumber" and self.has_unused():  # which have numbers, too
             found, right = (np.unique(a, return_inverse=True)[1] for a in (found, right))
         if not np.array_equal(found, right):
@@ -275,7 +275,7 @@ class Case:
             asked.volume.resume()
             return
         self.edited(asked)
-        if not np.array_equal(at.array[...], self.expected(at.sound, asked)):
+        if not np.array_equal(at.read(), self.expected(at.sound, asked)):
             raise self.fail("an edit did not go on as it should")
 
     # ---- other arrays ----

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,6 +16,7 @@ from numcodecs import GZip, Zstd
 from stored import sharded, stored
 from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
+from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 import numcodecs_crackle as ck
@@ -63,8 +66,8 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-class Inline(Executor):
-    """Work done where it is asked for."""
+class Inline(ThreadPoolExecutor):
+    """Work done where it is asked for: to change threads takes longer than all of it."""
 
     def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -73,6 +76,16 @@ class Inline(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+async def _work_inline() -> None:
+    asyncio.get_running_loop().set_default_executor(Inline())
+
+
+sync(_work_inline())  # zarr's own loop
+_LOOP = asyncio.new_event_loop()
+_LOOP.set_default_executor(Inline())
+atexit.register(_LOOP.close)
 
 
 class Stored:
@@ -91,6 +104,11 @@ class Stored:
         self.chunks = [c for c in places if "seg/" + self.store.key(c) in self.objects]
         self.snapshot = dict(self.objects)
         self.dtype = self.store.dtype
+
+    def read(self, place: Any = ...) -> np.ndarray:
+        """What zarr reads, in this thread."""
+        result: np.ndarray = _LOOP.run_until_complete(self.array.async_array.getitem(place))
+        return result
 
     def restore(self) -> None:
         self.objects.clear()
