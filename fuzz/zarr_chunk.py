@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,7 @@ with instrumented:
         layout,
         object_of_input,
         same,
+        work_inline,
     )
     from numcodecs_crackle import chunks, partial
 
@@ -328,6 +330,7 @@ def one_input(data: bytes) -> None:
 
 
 def main() -> None:
+    sync(work_inline())
     if FUZZING:
         atheris.Setup(sys.argv, one_input, custom_mutator=mutated)
         atheris.Fuzz()

@@ -16,7 +16,6 @@ from numcodecs import GZip, Zstd
 from stored import sharded, stored
 from zarr.buffer import default_buffer_prototype
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 import numcodecs_crackle as ck
@@ -78,11 +77,11 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
-async def _work_inline() -> None:
+async def work_inline() -> None:
+    """For zarr's own loop; not where others use it, too."""
     asyncio.get_running_loop().set_default_executor(Inline())
 
 
-sync(_work_inline())  # zarr's own loop
 _LOOP = asyncio.new_event_loop()
 _LOOP.set_default_executor(Inline())
 atexit.register(_LOOP.close)
@@ -187,9 +186,13 @@ class Asked:
         return [self.label, self.other]
 
 
+def _labels(a: np.ndarray) -> np.ndarray:
+    """An array as `LabelVolume` has its labels."""
+    return a.view(np.uint8) if a.dtype.kind == "b" else a.astype(a.dtype.newbyteorder("="))
+
+
 def _cut(a: np.ndarray, asked: Asked) -> np.ndarray:
-    """What of an array is asked for, as `LabelVolume` has its labels."""
-    return (a.view(np.uint8) if a.dtype.kind == "b" else a)[asked.region]
+    return _labels(a)[asked.region]
 
 
 def _boxes(a: np.ndarray, asked: Asked, labels: Any = None) -> tuple[Any, ...]:
@@ -239,7 +242,7 @@ def _contacts(a: np.ndarray, asked: Asked) -> tuple[np.ndarray, ...]:
 
 
 def _cloud(a: np.ndarray, asked: Asked) -> dict[int, np.ndarray]:
-    every = a.view(np.uint8) if a.dtype.kind == "b" else a
+    every = _labels(a)
     surface = np.zeros(every.shape, np.bool_)
     for axis, n in enumerate(every.shape):
         if n == 1:
@@ -256,7 +259,7 @@ def _cloud(a: np.ndarray, asked: Asked) -> dict[int, np.ndarray]:
 
 
 def _chunks_with(a: np.ndarray, asked: Asked) -> dict[int, list[tuple[int, ...]]]:
-    every = a.view(np.uint8) if a.dtype.kind == "b" else a
+    every = _labels(a)
     store, found = asked.at.store, {}
     for value in sorted(set(asked.labels)):
         held = []
