@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from numcodecs_crackle import _native
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.sections import crc_bytes
+from numcodecs_crackle.stream import compress
 
 HEAD = 20  # bytes of choices before those of an object
 EXTREMES = (
@@ -89,7 +92,7 @@ class Parts:
     def mutate(self, rng: random.Random, bytes_of: Callable[[bytes], bytes]) -> None:
         """Change one thing."""
         z = rng.randrange(len(self.codes)) if self.codes else 0
-        which = rng.randrange(9)
+        which = rng.randrange(13)
         if which == 0:
             mutate_number(self.head, *rng.choice(FIELDS), rng)
         elif which == 1 and self.sizes:
@@ -107,6 +110,8 @@ class Parts:
             self.head[20:28] = len(self.labels).to_bytes(8, "little")
         elif which == 6 and self.model:
             self.model = bytearray(bytes_of(bytes(self.model))[: len(self.model)])
+        elif which in (9, 10, 11) and len(self.labels) > 8:  # mostly another label, or key
+            self.labels[rng.randrange(8, len(self.labels))] = rng.randrange(9)
         elif self.codes:
             code = self.codes[z]
             if len(code) >= 8 and rng.random() < 0.25:
@@ -156,7 +161,9 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
         if rng.random() < 0.5:
             return bytes(head + body)
     form = head[2] % 3
-    if form == 1 and (parts := Parts.of(bytes(body))) is not None:
+    if form == 1 and rng.random() < 0.15:
+        body = bytearray(another(bytes(body), rng))
+    elif form == 1 and (parts := Parts.of(bytes(body))) is not None:
         for _ in range(rng.choice((1, 1, 2, 3))):
             parts.mutate(rng, lambda part: bytes(Mutate(part, len(part) + room)))
         body = bytearray(parts.tobytes(rng.random() < 0.75))
@@ -167,6 +174,24 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
     else:
         body = bytearray(Mutate(bytes(body), len(body) + room))
     return bytes(head + body)[: max(max_size, HEAD)]
+
+
+def another(stream: bytes, rng: random.Random) -> bytes:
+    """A valid stream, of other labels, of the same shape and dtype."""
+    try:
+        head = CrackleHeader.frombytes(stream, ignore_crc_check=True)
+    except FormatError:
+        return stream
+    if not 0 < head.voxels() < 4096:
+        return stream
+    info = np.iinfo(head.dtype)
+    few = [*range(7), info.max, info.min, rng.randrange(info.max)][: rng.randrange(1, 11)]
+    made = np.random.default_rng(rng.randrange(2**32))
+    labels = made.choice(np.array(few, head.dtype), head.shape)
+    if rng.random() < 0.7:  # calmer
+        labels = labels[np.arange(head.sx) // 3][:, np.arange(head.sy) // 2]
+    order, pins = rng.choice((0, 0, 0, 1, 2, 5)), rng.choice((0, 0, 2))
+    return compress(np.asfortranarray(labels), order, parallel=1, allow_pins=pins)
 
 
 def without_checksums(parts: Parts) -> bytes:
