@@ -44,7 +44,7 @@ with instrumented:
         same,
         work_inline,
     )
-    from numcodecs_crackle import chunks, partial
+    from numcodecs_crackle import _native, chunks, partial
 
 EDITS = ("remap", "swap", "mask_labels", "recompress", "renumber")
 ARRAYS = ("downsample", "connected_components")
@@ -101,17 +101,28 @@ class Case:
             part = self.at.read(self.place)
         except allowed(self.at):
             return None
+        if part.dtype.kind == "b" and part.view(np.uint8).max(initial=0) > 1:
+            raise self.fail("neither False nor True")
         whole = self.at.sound.copy()
         whole[self.place] = part
         return whole
 
     def is_sound(self) -> bool:
-        """Whether all chunks of the object decode, what stands out of the array, too."""
+        """Whether there is nothing to refuse in the object.
+
+        All chunks decode, what stands out of the array, too; and tables are sorted if they say
+        so, which who decodes need not see.
+        """
         store = self.at.store
         try:
             streams = self.at.streams_in(self.data, self.chunk)
             for stream in streams or []:
                 chunks.decode_flat(stream, store.coded_shape, store.dtype)
+                table, _ = _native.Stream(stream).unique()
+                if ck.header(stream).is_sorted and (table[1:] < table[:-1]).any():
+                    return False
+                if store.is_bool and ck.max(stream) > 1:
+                    return False
         except ck.FormatError:
             return False
         return streams is not None
