@@ -314,7 +314,10 @@ class Case:
             self.check_error(asked, error)
             return
         if truth is None:
-            raise self.fail("made of a damaged array")
+            # Zarr may decode what stands out of the array, and be stopped by it.
+            if not any(n % c for n, c in zip(at.store.shape, at.store.chunks, strict=True)):
+                raise self.fail("made of a damaged array")
+            return
         at.array[...] = truth
         if not np.array_equal(found, ask()):
             raise self.fail("not as of the same array, coded here")

@@ -253,7 +253,7 @@ def test_labels_that_are_no_bools():
         volume._store.put_object("c/0/0/0", ck.compress(other))
         for ask in (
             lambda: z[...], lambda: z[1:3], volume.read, lambda: volume.read(np.s_[1:3]),
-            volume.labels, volume.statistics, lambda: volume.mask(1), lambda: volume.remap({1: 0}),
+            volume.labels, volume.statistics, volume.point_cloud, lambda: volume.remap({1: 0}),
         ):  # fmt: skip
             with pytest.raises(ck.FormatError, match="neither 0 nor 1"):
                 ask()
