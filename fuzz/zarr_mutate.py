@@ -137,8 +137,9 @@ def mutate_index(body: bytearray, rng: random.Random) -> None:
     first = 0 if rng.random() < 0.5 else max(0, len(body) - 4 * (rng.random() < 0.8) - 8 * count)
     at = first + 8 * rng.randrange(count)
     other = first + 8 * rng.randrange(count)
-    if rng.random() < 0.3:  # as another chunk has it
-        body[at : at + 8] = body[other : other + 8].ljust(8, b"\0")
+    if rng.random() < 0.3:  # as another chunk has it: one number, or both
+        n = rng.choice((8, 16))
+        body[at : at + n] = body[other : other + n].ljust(n, b"\0")
     elif rng.random() < 0.2:
         body[at : at + 8] = b"\xff" * 8
     elif at + 8 <= len(body):
