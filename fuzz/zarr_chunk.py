@@ -39,6 +39,7 @@ with instrumented:
         QUESTIONS,
         Asked,
         allowed,
+        labels_of,
         layout,
         object_of_input,
         same,
@@ -226,20 +227,23 @@ class Case:
 
     def expected(self, a: np.ndarray, asked: Asked) -> np.ndarray:
         """What an array becomes."""
-        a = a.astype(a.dtype.newbyteorder("="))
-        new = a.dtype.type(self.number % 2 if a.dtype.kind == "b" else self.number % 128)
+        is_bool, a = a.dtype.kind == "b", labels_of(a)
+        new = a.dtype.type(self.number % (2 if is_bool else 128))
         one, two = (a.dtype.type(label) for label in asked.labels)
+        result = a
         if self.options & 8 or self.kind == "recompress":
-            return a
-        if self.kind == "remap":
-            return np.where(a == one, new, a)
-        if self.kind == "swap":
-            return np.where(a == one, two, np.where(a == two, one, a))
-        if self.kind == "mask_labels":
-            return np.where((a == one) | (a == two), new, a)
-        start = 0 if a.dtype.itemsize == 1 else int(new)
-        _, numbers = np.unique(a, return_inverse=True)
-        return (numbers.reshape(a.shape) + start).astype(a.dtype)
+            pass
+        elif self.kind == "remap":
+            result = np.where(a == one, new, a)
+        elif self.kind == "swap":
+            result = np.where(a == one, two, np.where(a == two, one, a))
+        elif self.kind == "mask_labels":
+            result = np.where((a == one) | (a == two), new, a)
+        else:
+            start = 0 if a.dtype.itemsize == 1 else int(new)
+            _, numbers = np.unique(a, return_inverse=True)
+            result = (numbers.reshape(a.shape) + start).astype(a.dtype)
+        return result.view(np.bool_) if is_bool else result
 
     def edit(self, asked: Asked, truth: np.ndarray | None) -> None:
         at = self.at

@@ -186,13 +186,13 @@ class Asked:
         return [self.label, self.other]
 
 
-def _labels(a: np.ndarray) -> np.ndarray:
+def labels_of(a: np.ndarray) -> np.ndarray:
     """An array as `LabelVolume` has its labels."""
     return a.view(np.uint8) if a.dtype.kind == "b" else a.astype(a.dtype.newbyteorder("="))
 
 
 def _cut(a: np.ndarray, asked: Asked) -> np.ndarray:
-    return _labels(a)[asked.region]
+    return labels_of(a)[asked.region]
 
 
 def _boxes(a: np.ndarray, asked: Asked, labels: Any = None) -> tuple[Any, ...]:
@@ -242,7 +242,7 @@ def _contacts(a: np.ndarray, asked: Asked) -> tuple[np.ndarray, ...]:
 
 
 def _cloud(a: np.ndarray, asked: Asked) -> dict[int, np.ndarray]:
-    every = _labels(a)
+    every = labels_of(a)
     surface = np.zeros(every.shape, np.bool_)
     for axis, n in enumerate(every.shape):
         if n == 1:
@@ -259,7 +259,7 @@ def _cloud(a: np.ndarray, asked: Asked) -> dict[int, np.ndarray]:
 
 
 def _chunks_with(a: np.ndarray, asked: Asked) -> dict[int, list[tuple[int, ...]]]:
-    every = _labels(a)
+    every = labels_of(a)
     store, found = asked.at.store, {}
     for value in sorted(set(asked.labels)):
         held = []

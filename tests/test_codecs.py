@@ -241,8 +241,8 @@ def test_xarray_and_dask(tmp_path, zarr_format):
 def test_labels_that_are_no_bools():
     """Of any other byte than 0 and 1 numpy makes a bool that is equal to neither."""
     z = zarr.create_array(
-        zarr.storage.MemoryStore(), shape=(4, 5, 6), chunks=(4, 5, 6), dtype="bool", compressors=None,
-        serializer=ck.CrackleCodec(),
+        zarr.storage.MemoryStore(), shape=(4, 5, 6), chunks=(4, 5, 6), dtype="bool",
+        serializer=ck.CrackleCodec(), compressors=None,
     )  # fmt: skip
     z[...] = np.ones(z.shape, np.bool_)
     volume = ck.LabelVolume(z)
