@@ -145,7 +145,8 @@ class Case:
         at.put(self.key, self.data)
         truth = self.read()
         every = np.unique(at.sound if truth is None else truth).astype(at.dtype).tolist()
-        one, two = (every[i % len(every)] if i < 224 else i % 128 for i in self._labels)
+        most = 2 if at.store.is_bool and self.kind in EDITS else 128
+        one, two = (every[i % len(every)] if i < 224 else i % most for i in self._labels)
         quick, skipping = self.options & 1, self.options & 6 == 6
         volume = at.skipping if skipping else at.quick if quick else at.volume
         volume.damaged.clear()
