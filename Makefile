@@ -37,7 +37,7 @@ EXTRAS := test,demo
 .venv-fuzz/ready: EXTRAS := test
 .venv/ready .venv-newer/ready .venv-bench/ready .venv-fuzz/ready: $(SOURCES)
 	$(VENV_PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q --upgrade pip
+	$(@D)/bin/python -m pip install -q --upgrade pip setuptools
 	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'
 	touch $@
 
