@@ -41,16 +41,19 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/%
 
 # In a copy whose extension has the sanitizers and tells libFuzzer where it is.
 FUZZ_ZARR_FLAGS := -fsanitize=fuzzer-no-link,address $(UNDEFINED)
+# Without what makes Python slow under ASan; bytes objects are watched by `make sanitize`.
+FUZZ_ZARR_ASAN := allocator_may_return_null=1 detect_leaks=0 malloc_context_size=1 \
+	quarantine_size_mb=8
 fuzz-zarr: .venv-fuzz/atheris
 	mkdir -p build/fuzz/zarr fuzz/corpus/zarr fuzz/found
 	$(COPIED) | tar -x -C build/fuzz/zarr
 	cd build/fuzz/zarr && CC=$(CLANG) LDSHARED="$(CLANG) -shared" LDFLAGS="$(FUZZ_ZARR_FLAGS)" \
 		CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(FUZZ_ZARR_FLAGS)" \
 		$(CURDIR)/.venv-fuzz/bin/python setup.py -q build_ext --inplace
-	cd build/fuzz/zarr && PYTHONPATH=. PYTHONMALLOC=malloc \
+	cd build/fuzz/zarr && PYTHONPATH=. \
 		LD_PRELOAD=$$($(CURDIR)/.venv-fuzz/bin/python -c \
 		'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
-		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:malloc_context_size=3 \
+		ASAN_OPTIONS=$(subst $() ,:,$(FUZZ_ZARR_ASAN)) \
 		$(CURDIR)/.venv-fuzz/bin/python fuzz/zarr_chunk.py -max_total_time=$(SECONDS) \
 		-timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096 \
 		-print_final_stats=1 -artifact_prefix=$(CURDIR)/fuzz/found/zarr- $(FUZZ_ARGS) \
