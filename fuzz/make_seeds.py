@@ -141,6 +141,8 @@ def stored_chunks() -> None:
             if (i + j) % 2:
                 head[8:] = bytes(HEAD - 8)  # all of the array
             body = at.sound_bytes(store.key(at.chunks[which]))
+            if body.startswith(b"\x1f\x8b"):  # gzip tells the time
+                body = body[:4] + bytes(4) + body[8:]
             if form == "stream":
                 labels = volume("bricks", rng, store.coded_shape) % 2 + 4
                 if at.array.dtype.kind == "b":
