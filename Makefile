@@ -34,13 +34,14 @@ VENV_PYTHON ?= $(PYTHON)
 SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
 EXTRAS := test,demo
 .venv-bench/ready: EXTRAS := bench
-.venv/ready .venv-newer/ready .venv-bench/ready: $(SOURCES)
+.venv-fuzz/ready: EXTRAS := test
+.venv/ready .venv-newer/ready .venv-bench/ready .venv-fuzz/ready: $(SOURCES)
 	$(VENV_PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install -q --upgrade pip
+	$(@D)/bin/python -m pip install -q --upgrade pip setuptools
 	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newer .venv-bench build dist *.egg-info numcodecs_crackle/_crackle*
+	rm -rf .venv .venv-newer .venv-bench .venv-fuzz build dist *.egg-info numcodecs_crackle/_crackle*
 
 include fuzz/fuzz.mk

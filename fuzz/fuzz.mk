@@ -1,6 +1,8 @@
 # Fuzzing, sanitizers and other machines. None of it is needed by `make test`.
 #
 #   make fuzz SECONDS=60     each target of fuzz/ for so long; clang with libFuzzer
+#   make fuzz-zarr           stored chunks, Python and C together: Atheris, which has wheels
+#                            for some Pythons (PYTHON=...), and clang
 #   make sanitize            the test suite under AddressSanitizer and UBSan; gcc
 #   make sanitize-threads    many threads at once under ThreadSanitizer; gcc
 #   make cross               big-endian s390x and aarch64 under qemu, from Debian:
@@ -24,8 +26,11 @@ FUZZ_MUTATE_decode := fuzz/mutate.c
 FUZZ_MUTATE_measure := fuzz/mutate.c
 FUZZ_MUTATE_edit := fuzz/mutate.c
 
-.PHONY: fuzz $(FUZZ_TARGETS:%=fuzz-%)
+.PHONY: fuzz fuzz-zarr $(FUZZ_TARGETS:%=fuzz-%)
 fuzz: $(FUZZ_TARGETS:%=fuzz-%)
+	@if $(MAKE) -s .venv-fuzz/atheris; then $(MAKE) fuzz-zarr; else \
+		echo "Left out: fuzz-zarr. Atheris has no wheel for $$($(PYTHON) --version);" \
+		"name a Python that it has one for with PYTHON=..."; fi
 
 # What crashed is kept in fuzz/found; what went well and was new, in fuzz/corpus.
 $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/%
@@ -34,6 +39,30 @@ $(FUZZ_TARGETS:%=fuzz-%): fuzz-%: build/fuzz/%
 		-malloc_limit_mb=64 -max_len=8192 -print_final_stats=1 -verbosity=1 \
 		-artifact_prefix=fuzz/found/$*- $(FUZZ_ARGS) \
 		fuzz/corpus/$* $(FUZZ_SEEDS_$*) $(wildcard fuzz/regressions/$*)
+
+# In a copy whose extension has the sanitizers and tells libFuzzer where it is.
+FUZZ_ZARR_FLAGS := -fsanitize=fuzzer-no-link,address $(UNDEFINED)
+# Without what makes Python slow under ASan; bytes objects are watched by `make sanitize`.
+FUZZ_ZARR_ASAN := allocator_may_return_null=1 detect_leaks=0 malloc_context_size=1 \
+	quarantine_size_mb=8
+fuzz-zarr: .venv-fuzz/atheris
+	mkdir -p build/fuzz/zarr fuzz/corpus/zarr fuzz/found
+	$(COPIED) | tar -x -C build/fuzz/zarr
+	cd build/fuzz/zarr && CC=$(CLANG) LDSHARED="$(CLANG) -shared" LDFLAGS="$(FUZZ_ZARR_FLAGS)" \
+		CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(FUZZ_ZARR_FLAGS)" \
+		$(CURDIR)/.venv-fuzz/bin/python setup.py -q build_ext --inplace
+	cd build/fuzz/zarr && PYTHONPATH=. \
+		LD_PRELOAD=$$($(CURDIR)/.venv-fuzz/bin/python -c \
+		'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
+		ASAN_OPTIONS=$(subst $() ,:,$(FUZZ_ZARR_ASAN)) \
+		$(CURDIR)/.venv-fuzz/bin/python fuzz/zarr_chunk.py -max_total_time=$(SECONDS) \
+		-timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096 \
+		-print_final_stats=1 -artifact_prefix=$(CURDIR)/fuzz/found/zarr- $(FUZZ_ARGS) \
+		$(CURDIR)/fuzz/corpus/zarr fuzz/seeds/zarr $(wildcard fuzz/regressions/zarr)
+
+.venv-fuzz/atheris: .venv-fuzz/ready
+	.venv-fuzz/bin/python -m pip install -q --only-binary atheris 'atheris>=3'
+	touch $@
 
 build/fuzz/library/%.o: csrc/%.c $(C_HEADERS)
 	mkdir -p $(@D)
@@ -45,6 +74,10 @@ $(FUZZ_TARGETS:%=build/fuzz/%): build/fuzz/%: fuzz/%.c $(FUZZ_SHARED) $$(FUZZ_MU
 		$(C_SOURCES:csrc/%.c=build/fuzz/library/%.o) $(C_HEADERS)
 	$(FUZZ_CLANG) -fsanitize=fuzzer -o $@ $(filter %.c %.o,$^)
 
+# What a copy of all this needs that is to have an extension of its own.
+COPIED := tar -c --exclude=./build --exclude='./.*' --exclude='_crackle*' \
+	--exclude=./fuzz/corpus --exclude='*.egg-info' --exclude=./demo-out .
+
 # The suite with an extension of its own, in a copy. Python's memory comes from
 # malloc, so that the bounds of bytes objects are watched, too.
 SANITIZERS := -fsanitize=address $(UNDEFINED)
@@ -53,8 +86,7 @@ SANITIZE_PYTEST ?=
 .PHONY: sanitize sanitize-threads
 sanitize: .venv/ready
 	rm -rf build/sanitize && mkdir -p build/sanitize
-	tar -c --exclude=./build --exclude='./.*' --exclude='_crackle*' --exclude=./fuzz/corpus \
-		--exclude='*.egg-info' --exclude=./demo-out . | tar -x -C build/sanitize
+	$(COPIED) | tar -x -C build/sanitize
 	cd build/sanitize && CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZERS)" \
 		LDFLAGS="$(SANITIZERS)" $(CURDIR)/.venv/bin/python setup.py -q build_ext --inplace
 	cd build/sanitize && LD_PRELOAD=$(PRELOAD) PYTHONMALLOC=malloc PYTHONPATH=. \

@@ -20,11 +20,23 @@ import crackle  # noqa: E402
 from conftest import as_version_0, volume, with_false_borders  # noqa: E402
 
 import numcodecs_crackle as ck  # noqa: E402
+from fuzz.zarr_chunk import FORMS, KINDS, NAMES  # noqa: E402
+from fuzz.zarr_mutate import HEAD  # noqa: E402
+from fuzz.zarr_questions import layout  # noqa: E402
+from numcodecs_crackle.chunks import fold  # noqa: E402
 from numcodecs_crackle.sections import Sections  # noqa: E402
 
 SEEDS = ROOT / "fuzz" / "seeds"
 CHOICES = 16
 SHAPES = {"small": (9, 7, 4), "wide": (70, 5, 2), "flat": (19, 13, 1), "deep": (3, 2, 19)}
+# How a stream of a stored chunk is coded.
+CODINGS = (
+    ck.compress,
+    lambda a: ck.compress(a, markov_model_order=2),
+    lambda a: as_version_0(ck.compress(a)),
+    lambda a: ck.compress(a, allow_pins=2),
+    lambda a: bytes(ck.remap(ck.compress(a), {4: 5}, True)),
+)
 rng = np.random.default_rng(2026)
 
 
@@ -110,6 +122,36 @@ def main() -> None:
             runs[::2] %= 9
         choices = rng.integers(0, 256, CHOICES, np.uint8).tobytes()
         folder.joinpath(f"array-{i:02}").write_bytes(bytes(head) + choices + runs.tobytes())
+    stored_chunks()
+
+
+def stored_chunks() -> None:
+    """Inputs of zarr_chunk.py: every layout, every question, streams of every kind."""
+    folder = SEEDS / "zarr"
+    folder.mkdir()
+    rng = np.random.default_rng(2027)
+    for i, name in enumerate(NAMES):
+        at = layout(name)
+        store = at.store
+        for j, form in enumerate(FORMS[: 3 if store.shard is not None else 2]):
+            which = int(rng.integers(len(at.chunks)))
+            head = bytearray(rng.integers(0, 9, HEAD, np.uint8).tobytes())
+            head[:4] = i, which, j, (2 * i + j) % len(KINDS)
+            head[7] = (0, 1, 6, 16, 17, 32)[i % 6]
+            if (i + j) % 2:
+                head[8:] = bytes(HEAD - 8)  # all of the array
+            body = at.sound_bytes(store.key(at.chunks[which]))
+            if body.startswith(b"\x1f\x8b"):  # gzip tells the time
+                body = body[:4] + bytes(4) + body[8:]
+            if form == "stream":
+                labels = volume("bricks", rng, store.coded_shape) % 2 + 4
+                if at.array.dtype.kind == "b":
+                    labels -= 4
+                flat = labels.astype(store.dtype).reshape(fold(store.coded_shape)[::-1]).T
+                body = CODINGS[i % len(CODINGS)](np.asfortranarray(flat))
+            folder.joinpath(f"{name.replace(',', '').replace(' ', '-')}-{form}").write_bytes(
+                bytes(head) + body
+            )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,15 @@ def stored_labels_plan(
     store: ChunkStore, chunk: Chunk
 ) -> Generator[list[Range], list[Any], Labels | None]:
     """The labels that a chunk has as it is stored, padding and all; None without a chunk."""
-    found = yield from partial.labels_of(None, store.check)
+    return (yield from _labels_of(store))
+
+
+def _labels_of(
+    store: ChunkStore, zs: partial.Slices | None = None
+) -> Generator[list[Range], list[Any], Labels | None]:
+    found = yield from partial.labels_of(zs, store.check)
+    if found is not None:
+        store.check_labels(found)
     return found
 
 
@@ -40,7 +48,7 @@ def labels_plan(
     axes = Axes.of(store)
     zs: Any = None
     if _slices_cut(store, axes, window):
-        found = yield from partial.labels_of(None, store.check)
+        found = yield from _labels_of(store)
         if found is not None and len(found) > 1:
             piece = yield from piece_of(store, window)
             assert piece is not None
@@ -50,7 +58,7 @@ def labels_plan(
     else:
         if math.prod(b - a for a, b in window) < math.prod(store.chunks):
             zs = axes.slices(store, window)
-        found = yield from partial.labels_of(zs, store.check)
+        found = yield from _labels_of(store, zs)
     return np.array([store.fill], store.dtype) if found is None else found
 
 
@@ -63,7 +71,7 @@ def holding_plan(
     store: ChunkStore, chunk: Chunk, region: Window, labels: Labels
 ) -> Generator[list[Range], list[Any], Labels]:
     """Those of some labels that what of a chunk lies in a region has."""
-    found = yield from partial.labels_of(None, store.check)
+    found = yield from _labels_of(store)
     if found is None:
         return np.intersect1d(labels, store.fill)
     held = labels[places_in(found, labels)[1]]  # few are looked for in many

@@ -51,6 +51,12 @@ def check_head(
         raise FormatError("the volume has another number of voxels than the chunk", "header")
 
 
+def check_bool(labels: npt.NDArray[Any]) -> None:
+    """`FormatError` if labels are not all 0 or 1: of anything else numpy makes no bool."""
+    if labels.max(initial=0) > 1:
+        raise FormatError("a label is neither 0 nor 1, and the chunk is bool", "labels")
+
+
 def decode_flat(
     data: Any,
     shape: Sequence[int] | None = None,

@@ -16,7 +16,7 @@ from numcodecs_crackle import partial
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import FlatLabels, Range, Slices
 from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.stream import compress, decompress
+from numcodecs_crackle.stream import compress, decompress, label_groups, opened
 
 __all__ = [
     "Axes",
@@ -243,6 +243,7 @@ def _cut(
         if data is not None:
             data = bytes(data)
             store.check(CrackleHeader.frombytes(data))
+            _check_bool(store, data)
         return data, window, None, not whole
 
     def pick(section: FlatLabels) -> Slices:
@@ -262,7 +263,17 @@ def _cut(
             None if labels is not None and store.fill not in labels else (None, window, None, False)
         )
     data, zs = found
-    return (data, window, zs, not whole) if len(zs) else None
+    if not len(zs):
+        return None
+    _check_bool(store, data)
+    return data, window, zs, not whole
+
+
+def _check_bool(store: ChunkStore, data: bytes) -> None:
+    """`FormatError` for a stream of a chunk of bool that has other labels."""
+    if store.is_bool:
+        stream, head = opened(data)
+        store.check_labels(label_groups(stream, head.dtype)[0])
 
 
 def _cropped(store: ChunkStore, cut: Cut, label: int | None = None) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from zarr.core.array_spec import ArrayConfig, ArraySpec
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore, WrapperStore, ZipStore
 
-from numcodecs_crackle.chunks import check_head
+from numcodecs_crackle.chunks import check_bool, check_head
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Plan, Range
@@ -66,7 +66,8 @@ class ChunkStore:
         except NotImplementedError:
             raise TypeError("chunks of different sizes are not supported") from None
         native = np.dtype(array.dtype)
-        self.dtype = np.dtype(np.uint8) if native.kind == "b" else native.newbyteorder("=")
+        self.is_bool = native.kind == "b"
+        self.dtype = np.dtype(np.uint8) if self.is_bool else native.newbyteorder("=")
         fill = 0 if array.fill_value is None else array.fill_value
         self.fill = np.asarray(fill).astype(self.dtype)[()]
         self.axes = tuple(range(len(self.shape)))  # the array's, as coded, the fastest last
@@ -137,6 +138,11 @@ class ChunkStore:
     def check(self, head: CrackleHeader) -> None:
         """`FormatError` if a header is not that of a chunk."""
         check_head(head, self.coded_shape, self.dtype)
+
+    def check_labels(self, labels: Any) -> None:
+        """`FormatError` for labels, an array, that a chunk of bool can't have."""
+        if self.is_bool:
+            check_bool(labels)
 
     # ---- reading ----
 

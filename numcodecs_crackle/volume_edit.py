@@ -177,7 +177,7 @@ class VolumeEdits(VolumeLookup):
         dry_run: bool,
         how: How,
     ) -> Edit:
-        if np.dtype(self.array.dtype).kind == "b" and (new > 1).any():
+        if self._store.is_bool and (new > 1).any():
             raise OverflowError(f"the label {new.max()} does not fit the array's dtype bool")
         journal = None if dry_run else self._ready(what, old, new, how)
         if not len(old):

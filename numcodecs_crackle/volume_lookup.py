@@ -183,7 +183,7 @@ class VolumeLookup(VolumeWork):
             place, voxels = found
             here = tuple(slice(a - o, b - o) for (a, b), (o, _) in zip(place, window, strict=True))
             result[here] = self._store.fill if voxels is None else voxels
-        if np.dtype(self.array.dtype).kind == "b":
+        if self._store.is_bool:
             return result.view(np.bool_)
         return result
 

@@ -154,9 +154,10 @@ def _arrays(buffers: Any) -> list[Any]:
 def _native_array(array: npt.NDArray[Any], chunk_spec: Any) -> npt.NDArray[Any]:
     """Labels as the array's dtype has them: bool, or of another byte order."""
     native = chunk_spec.dtype.to_native_dtype()
-    result: npt.NDArray[Any] = (
-        array.view(np.bool_) if native.kind == "b" else array.astype(native, copy=False)
-    )
+    if native.kind == "b":
+        chunks.check_bool(array)
+        return array.view(np.bool_)
+    result: npt.NDArray[Any] = array.astype(native, copy=False)
     return result
 
 

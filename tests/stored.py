@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 import numcodecs_crackle as ck
 
 
-def _sharded(chunks, shards, dtype, index_location="end", index_codecs=None, behind=()):
+def sharded(chunks, shards, dtype, index_location="end", index_codecs=None, behind=()):
     """Shards with options that create_array does not have."""
     options = {} if index_codecs is None else {"index_codecs": index_codecs}
     return {
@@ -37,7 +37,7 @@ LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "shards": ((24, 30, 13), (4, 8, 7), {**_V3, "shards": (12, 16, 14)}),
     "index first": (
         (24, 16, 13), (4, 8, 7),
-        _sharded((4, 8, 7), (12, 16, 14), "u4", "start", [BytesCodec()], [ZstdCodec()]),
+        sharded((4, 8, 7), (12, 16, 14), "u4", "start", [BytesCodec()], [ZstdCodec()]),
     ),
     "transposed": ((20, 15, 13), (8, 7, 5), {**_V3, "filters": TransposeCodec(order=(1, 2, 0))}),
     "4D": ((6, 9, 8, 7), (3, 4, 8, 5), _V3),
@@ -72,9 +72,11 @@ def labels_for(shape: tuple[int, ...], dtype: str = "u4", kind: str = "bricks") 
     return (a - 7 if np.dtype(dtype).kind == "i" else a).astype(dtype)
 
 
-def stored(name: str, store: Any = None, path: str = "seg") -> tuple[np.ndarray, zarr.Array]:
+def stored(
+    name: str, store: Any = None, path: str = "seg", layouts: Any = LAYOUTS
+) -> tuple[np.ndarray, zarr.Array]:
     """An array of labels, and the same stored as a layout says."""
-    shape, chunks, options = LAYOUTS[name]
+    shape, chunks, options = layouts[name]
     options = {"dtype": "u4", "chunks": chunks, **options}
     a = labels_for(shape, options["dtype"])
     z = zarr.create_array(

@@ -236,3 +236,24 @@ def test_xarray_and_dask(tmp_path, zarr_format):
     np.testing.assert_array_equal(back.isel(z=3).values, a[3])
     stored = zarr.open_array(tmp_path / "a.zarr" / "seg", mode="r")
     assert len(dict(ck.chunk_labels(stored))) == 8
+
+
+def test_labels_that_are_no_bools():
+    """Of any other byte than 0 and 1 numpy makes a bool that is equal to neither."""
+    z = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=(4, 5, 6), chunks=(4, 5, 6), dtype="bool",
+        serializer=ck.CrackleCodec(), compressors=None,
+    )  # fmt: skip
+    z[...] = np.ones(z.shape, np.bool_)
+    volume = ck.LabelVolume(z)
+    for other in (
+        np.full((6, 5, 4), 7, "u1", order="F"),
+        np.asfortranarray(np.arange(120).reshape(6, 5, 4) % 3, "u1"),
+    ):
+        volume._store.put_object("c/0/0/0", ck.compress(other))
+        for ask in (
+            lambda: z[...], lambda: z[1:3], volume.read, lambda: volume.read(np.s_[1:3]),
+            volume.labels, volume.statistics, volume.point_cloud, lambda: volume.remap({1: 0}),
+        ):  # fmt: skip
+            with pytest.raises(ck.FormatError, match="neither 0 nor 1"):
+                ask()

@@ -1,4 +1,4 @@
-"""The fuzz targets on their seeds, and on what once failed: with any C compiler."""
+"""The fuzz targets on their seeds, and on what once failed: with any C compiler, and without."""
 
 from __future__ import annotations
 
@@ -46,18 +46,31 @@ def compiled(tmp_path_factory):
     return command, folder
 
 
+def inputs_of(target: str, seeds: str) -> list[Path]:
+    places = (FUZZ / "seeds" / seeds, FUZZ / "regressions" / target)
+    found = [path for place in places for path in sorted(place.glob("[!.]*"))]
+    assert len(found) >= 40
+    return found
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_replay(compiled, target):
     command, folder = compiled
     objects = sorted(map(str, folder.glob("*.o")))
     built = run([*command, "-o", target, str(FUZZ / f"{target}.c"), *objects], folder)
     assert built.returncode == 0, built.stderr
-    inputs = [
-        path
-        for place in (FUZZ / "seeds" / TARGETS[target], FUZZ / "regressions" / target)
-        for path in sorted(place.glob("[!.]*"))
-    ]
-    assert len(inputs) >= 40
+    inputs = inputs_of(target, TARGETS[target])
     replayed = run([f"./{target}"], folder, "".join(f"{path}\n" for path in inputs))
     assert replayed.returncode == 0, replayed.stdout[-300:] + replayed.stderr
     assert replayed.stdout.endswith(f"{len(inputs)} inputs replayed\n")
+
+
+def test_replay_of_stored_chunks(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from fuzz.zarr_chunk import KINDS, NAMES, one_input
+
+    inputs = [path.read_bytes() for path in inputs_of("zarr", "zarr")]
+    for data in inputs:
+        one_input(data)
+    assert {data[0] % len(NAMES) for data in inputs} == set(range(len(NAMES)))
+    assert {data[3] % len(KINDS) for data in inputs} == set(range(len(KINDS)))
