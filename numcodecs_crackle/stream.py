@@ -220,6 +220,7 @@ def decompress(
     order = "F" if head.fortran_order else "C"
     if out is None or most is not None:
         stream.allow(z1 - z0, most)
+    result: npt.NDArray[Any]
     if out is None:
         result = np.empty(shape, dtype, order=order)  # type: ignore[call-overload]
     else:
