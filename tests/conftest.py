@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from dataclasses import replace
 
@@ -61,6 +62,14 @@ def volume(kind: str, rng: np.random.Generator, shape) -> np.ndarray:
 
 
 KINDS = ("noise", "binary", "single", "bricks", "blobs")
+
+
+@pytest.fixture
+def ends():
+    """What hangs, in C or in Python, ends the run with a traceback."""
+    faulthandler.dump_traceback_later(120, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def as_version_0(stream) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -151,16 +151,15 @@ def test_honest():
 
 
 @pytest.fixture
-def cheap():
-    """Less than 2 s, and than 64 MB besides what is there."""
-    begin, before = time.perf_counter(), _memory("VmRSS", reset=True)
+def cheap(ends):
+    """It ends, and takes less than 64 MB besides what is there."""
+    before = _memory("VmRSS", reset=True)
     yield
-    assert time.perf_counter() - begin < 2
     assert _memory("VmHWM") - before < 64 << 20
 
 
 def _memory(what, reset=False):
-    if sys.platform != "linux":
+    if sys.platform != "linux" or "LD_PRELOAD" in os.environ:  # sanitizers take some, too
         return 0
     if reset:  # the most, from now on
         with open("/proc/self/clear_refs", "w") as file:
