@@ -83,6 +83,7 @@ def numbered(
     """The stream of components, the label of each from 1 on, and whether there is background."""
     check_connectivity(connectivity)
     stream, head = opened(binary)
+    stream.allow(stream.slices)  # of all, whatever a step has
     values, group = label_groups(stream, head.dtype)
     background = np.append(values == 0, True)  # the last one for NO_GROUP
     outside = background[np.minimum(group, len(values))]

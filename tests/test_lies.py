@@ -184,7 +184,8 @@ def test_a_large_slice_of_few_bytes(cheap):
     """Valid, of 10^9 voxels: nothing is done until somebody says that it may be."""
     binary = BLANK.tobytes()
     assert len(binary) == 65
-    for question in (*QUESTIONS.values(), ck.check, ck.voxel_connectivity_graph):
+    others = (ck.check, ck.voxel_connectivity_graph, ck.connected_components)
+    for question in (*QUESTIONS.values(), *others):
         with pytest.raises(ck.FormatError, match="1024000000 voxels are claimed by 65 bytes"):
             question(binary)
     assert ck.labels(binary).tolist() == [7] and ck.contains(binary, 7)
@@ -304,7 +305,8 @@ def test_max_voxels_everywhere():
     binary = ck.compress(array)
     before = ck.set_max_voxels(59)
     try:
-        for question in (*QUESTIONS.values(), ck.point_cloud, ck.mode_pooling_2x2x1):
+        walking = (ck.point_cloud, ck.mode_pooling_2x2x1, ck.connected_components)
+        for question in (*QUESTIONS.values(), *walking):
             with pytest.raises(ck.FormatError, match="max_voxels is 59"):
                 question(binary)
         assert ck.labels(binary).size == 9 and len(ck.zshatter(binary)[0])
