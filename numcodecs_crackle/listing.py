@@ -19,7 +19,8 @@ from zarr.storage import (
     ZipStore,
 )
 
-from numcodecs_crackle.store import Chunk, ChunkStore, limited
+from numcodecs_crackle.objects import limited
+from numcodecs_crackle.store import Chunk, ChunkStore
 
 __all__ = ["LIST_FROM", "stored_objects"]
 

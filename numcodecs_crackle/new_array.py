@@ -15,7 +15,8 @@ from zarr.storage._common import make_store_path
 from numcodecs_crackle.chunks import encode_flat
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import ChunksIn, bounds
-from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process, whereabouts
+from numcodecs_crackle.objects import is_of_one_process, whereabouts
+from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.work import How, in_process
 
 __all__ = ["array_like", "by_object", "encoded", "read_all", "write_object"]
