@@ -28,6 +28,11 @@ class Objects:
         self._is_sync = type(self._backend) in (LocalStore, MemoryStore)
 
     @property
+    def is_near(self) -> bool:
+        """Whether asking for what is not there costs next to nothing."""
+        return type(_unwrapped(self._backend)) in (LocalStore, MemoryStore, ZipStore)
+
+    @property
     def threads(self) -> int:
         """How many threads may wait for the store, or be busy, at once."""
         cores = os.cpu_count() or 1
@@ -76,6 +81,10 @@ class Objects:
         """An object below the path."""
         return self._fetch([(key, 0, None)])[0]
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes | None:
+        """The bytes [start, stop) of an object, or those that there are."""
+        return self._fetch([(key, start, stop)])[0]
+
     def get_objects(self, keys: Sequence[str]) -> list[bytes | None]:
         """Objects below the path."""
         return self._fetch([(key, 0, None) for key in keys])
@@ -97,6 +106,20 @@ class Objects:
     def delete_object(self, key: str) -> None:
         """Remove an object; nothing if it is not there."""
         sync(self._backend.delete(self.prefix + key))
+
+    def delete_all(self, below: str) -> None:
+        """Remove the objects below one that ends with a slash."""
+        sync(self._backend.delete_dir((self.prefix + below).rstrip("/")))
+
+    def has_any(self, below: str) -> bool:
+        """Whether there is an object below one that ends with a slash."""
+
+        async def first() -> bool:
+            async for _ in self._backend.list_prefix(self.prefix + below):
+                return True
+            return False
+
+        return bool(sync(first()))
 
     def list_objects(self, below: str) -> list[str]:
         """The keys below one that ends with a slash, sorted, relative to the path."""
