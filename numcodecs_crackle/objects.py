@@ -30,7 +30,13 @@ class Objects:
     @property
     def is_near(self) -> bool:
         """Whether asking for what is not there costs next to nothing."""
-        return type(_unwrapped(self._backend)) in (LocalStore, MemoryStore, ZipStore)
+        return self.is_folder or isinstance(_unwrapped(self._backend), (MemoryStore, ZipStore))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether objects are files of this machine."""
+        store = _unwrapped(self._backend)
+        return isinstance(store, LocalStore) or not {"file", "local"}.isdisjoint(_protocols(store))
 
     @property
     def threads(self) -> int:

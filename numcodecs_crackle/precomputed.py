@@ -8,9 +8,9 @@ stores them whole, and layers what is in the volume.
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial as bound
 from itertools import groupby
 from typing import Any, Literal, Unpack
@@ -27,11 +27,11 @@ from numcodecs_crackle.grid import ChunksIn, batches, bounds
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.listing import LIST_FROM, lists, present
 from numcodecs_crackle.new_array import by_object, check_apart, encoded, place_for, write_object
-from numcodecs_crackle.objects import Objects, whereabouts
+from numcodecs_crackle.objects import Objects
 from numcodecs_crackle.precomputed_info import INFO, Scale, info_of, scale_in, scales_in
 from numcodecs_crackle.precomputed_source import ATTRIBUTE, GZIP, Edges, Source, sources_of
 from numcodecs_crackle.store import Chunk, ChunkStore
-from numcodecs_crackle.work import How, run
+from numcodecs_crackle.work import How, options_of, run
 from numcodecs_crackle.zarr_codec import CrackleCodec
 
 __all__ = ["from_precomputed", "to_precomputed"]
@@ -121,18 +121,17 @@ def to_precomputed(
     -----
     Objects appear whole or not at all, and ``info`` when all others are there.
     """
-    options = _options(how)
+    options = options_of(how)
     sources = sources_of(array, resolution, voxel_offset, edges, key)
     target = Objects(place_for(_path(path), options, storage_options=storage_options))
     for source in sources:
         check_apart(target.place, source.store.place)
-    is_folder = whereabouts(target.place).startswith(os.sep)
-    if gzip and not is_folder:
+    if gzip and not target.is_folder:
         raise ValueError("gzip'ed objects are for local folders: other stores can't note it")
     _make_room(target, [source.scale.key for source in sources], overwrite)
     count = 0
     for source in sources:
-        zipped = source.gzipped and is_folder if gzip is None else gzip
+        zipped = source.gzipped and target.is_folder if gzip is None else gzip
         store = source.store
         window = bounds(None, store.shape)
         chunks: Any = ChunksIn(store, window)
@@ -171,19 +170,11 @@ def _make_room(target: Objects, keys: list[str], overwrite: bool) -> None:
             raise FileExistsError(f"there is a layer at {target.place}: overwrite=True replaces it")
         return
     if info is not None:
-        try:
+        with suppress(FormatError):  # of another kind: its chunks are not known
             keys = [*keys, *(scale_in(entry).key for entry in scales_in(info)[1])]
-        except FormatError:  # of another kind: its chunks are not known
-            pass
         target.delete_object(INFO)
     for key in set(keys):
         target.delete_all(f"{key}/")
-
-
-def _options(how: How) -> How:
-    if unknown := set(how) - How.__optional_keys__:
-        raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
-    return {"executor": how.get("executor"), "progress": how.get("progress", False)}
 
 
 def _path(path: Any) -> Any:
@@ -245,13 +236,13 @@ def from_precomputed(
         which it names; `UnsupportedError` for layers that are not of Crackle chunks, or whose
         chunks are in shards. Of chunks that are copied only the header is looked at.
     """
-    options = _options(how)
+    options = options_of(how)
     layer = Objects(
         sync(make_store_path(_path(path), path="", mode="r", storage_options=storage_options))
     )
+    dtype, found = _scale(layer, scale)
     place = place_for(store, options, name)
     check_apart(place, layer.place)
-    dtype, found = _scale(layer, scale)
     size, chunk = found.size[::-1], found.chunk[::-1]
     noted = {"resolution": list(found.resolution), "voxel_offset": list(found.offset)}
     create: dict[str, Any] = {
@@ -355,9 +346,8 @@ def _objects(layer: Objects, names: list[str]) -> list[bytes | None]:
     if not layer.is_near:
         return found
     missing = [i for i, data in enumerate(found) if data is None]
-    for i, data in zip(
-        missing, layer.get_objects([names[i] + ".gz" for i in missing]), strict=True
-    ):
+    zipped = layer.get_objects([names[i] + ".gz" for i in missing])
+    for i, data in zip(missing, zipped, strict=True):
         found[i] = data
     for i in missing:
         if found[i] is None:
@@ -384,7 +374,7 @@ def _stream(scale: Scale, target: ChunkStore, chunk: Chunk, data: bytes) -> byte
         )
     if (z, y, x) == target.chunks and fold(target.chunks) == (x, y, z):
         return data
-    flat = decode_flat(data, (x, y, z), target.dtype)
+    flat = decode_flat(data, out=np.empty(x * y * z, target.dtype))
     return encoded(target, flat.reshape(z, y, x), 0)
 
 

@@ -98,7 +98,8 @@ class Source:
         if as_stored:
             stored = ChunkStore(store.array)
             stored.behind = ()
-        whole, cut = [], []
+        whole: list[Chunk] = []
+        cut: list[Chunk] = []
         for chunk in chunks:
             extent = self.scale.extent(self.place(chunk))
             (whole if as_stored and extent == self.scale.chunk else cut).append(chunk)

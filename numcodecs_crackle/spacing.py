@@ -75,7 +75,7 @@ def spacing_of(array: Any) -> Spacing:
 
 def _names(array: Any) -> tuple[str, ...]:
     """By Zarr 3, or by what xarray notes in Zarr 2."""
-    names = getattr(array.metadata, "dimension_names", None)
+    names: Any = getattr(array.metadata, "dimension_names", None)
     if names is None:
         names = array.attrs.get("_ARRAY_DIMENSIONS")
     if not isinstance(names, (list, tuple)) or len(names) != array.ndim:

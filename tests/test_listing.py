@@ -63,7 +63,7 @@ def few(monkeypatch):
         answers.append(listing.stored_objects(store, ranges))
         return answers[-1]
 
-    monkeypatch.setattr(volume_work, "stored_objects", noting)
+    monkeypatch.setattr(listing, "stored_objects", noting)
     return answers
 
 
