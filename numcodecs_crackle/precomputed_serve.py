@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -117,10 +118,11 @@ class PrecomputedServer:
             self._thread.join(1)
 
     def close(self) -> None:
-        """Stop it. Answers that have begun end."""
+        """Stop it, and hang up on who is connected."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server.hang_up()
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +146,7 @@ class _Server(ThreadingHTTPServer):
         self.sources = {source.scale.key: source for source in sources}
         self.info = info_of(sources[0].store.dtype, [source.scale for source in sources])
         self.origin, self.quiet = origin, quiet
+        self.connections: set[socket.socket] = set()
         # A chunk may be large: not as many at once as there are connections.
         self.free = threading.BoundedSemaphore(2 * (os.cpu_count() or 1) + 6)
         if ":" in host:
@@ -154,6 +157,11 @@ class _Server(ThreadingHTTPServer):
         # Not as HTTPServer has it, which may ask a name server for the name of the host.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def hang_up(self) -> None:
+        for connection in self.connections.copy():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away as they like."""
@@ -169,6 +177,14 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _PATIENCE
     # Head and body go out apart: without waiting for the other side to say that it has one.
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.connections.discard(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         self._answer(True)

@@ -79,7 +79,7 @@ def _names(array: Any) -> tuple[str, ...]:
     if names is None:
         names = array.attrs.get("_ARRAY_DIMENSIONS")
     if not isinstance(names, (list, tuple)) or len(names) != array.ndim:
-        return ("",) * array.ndim
+        return ("",) * len(array.shape)
     return tuple("" if name is None else str(name) for name in names)
 
 
