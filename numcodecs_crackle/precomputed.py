@@ -283,7 +283,7 @@ def _scale(layer: Objects, wanted: int | str) -> tuple[np.dtype[Any], Scale]:
     if data is None:
         raise FileNotFoundError(f"there is no layer at {layer.place}: it has no info")
     if data[:2] == GZIP:
-        data = _unzipped(data, _MOST_INFO)
+        data = _unzipped(data, _MOST_INFO, INFO)
     if len(data) >= _MOST_INFO:
         raise FormatError(f"it has {_MOST_INFO} bytes or more", INFO)
     dtype, entries = scales_in(data)
@@ -378,13 +378,13 @@ def _stream(scale: Scale, target: ChunkStore, chunk: Chunk, data: bytes) -> byte
     return encoded(target, flat.reshape(z, y, x), 0)
 
 
-def _unzipped(data: bytes, most: int) -> bytes:
+def _unzipped(data: bytes, most: int, section: str | None = None) -> bytes:
     """Undo gzip. FormatError for damage, and for more bytes than there can be."""
     unzip = zlib.decompressobj(31)
     try:
         result = unzip.decompress(data, most)
     except zlib.error as error:
-        raise FormatError(f"it is damaged as gzip: {error}") from None
+        raise FormatError(f"it is damaged as gzip: {error}", section) from None
     if not unzip.eof:
-        raise FormatError(f"as gzip it is cut off, or has more than {most} bytes")
+        raise FormatError(f"as gzip it is cut off, or has more than {most} bytes", section)
     return result

@@ -199,7 +199,7 @@ def _voxels(value: Any, key: str, what: str, least: int) -> Place:
 def _resolution(value: Any, key: str) -> Triple:
     try:
         return check_resolution(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _wrong(f"the resolution of scale {key} is {value!r:.80}") from None
 
 

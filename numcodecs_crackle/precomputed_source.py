@@ -235,35 +235,37 @@ def _check_dtype(store: ChunkStore) -> None:
 
 
 def _axes(store: ChunkStore, names: Sequence[str]) -> tuple[int | None, int | None, int | None]:
-    """The array's axes x, y and z: the last of those that are coded, the fastest first."""
-    here, long = store.axes, [a for a in store.axes if store.shape[a] != 1]
-    straight = tuple(range(len(here)))
-    if len(long) > 3:
+    """The array's axes x, y and z: the fastest is x. Axes of 1 drop out if there are more."""
+    here = store.axes
+    if sum(store.shape[a] != 1 for a in here) > 3:
         raise TypeError(
-            f"{len(long)} axes are longer than 1, and a layer has x, y and z: copy one channel, or "
+            "more than 3 axes are longer than 1, and a layer has x, y and z: copy one channel, or "
             "point in time, to an array of its own"
         )
-    kept, dropped = list(here[-3:][::-1]), here[:-3]
-    named = [names[a].lower() for a in here]
-    if any(store.shape[a] != 1 or store.chunks[a] != 1 for a in dropped) or any(
-        names[a].lower() in ("x", "y", "z") for a in dropped
-    ):
+    kept = list(here)
+    for a in here:
+        is_unit = store.shape[a] == 1 and store.chunks[a] == 1
+        if len(kept) > 3 and is_unit and names[a].lower() not in ("x", "y", "z"):
+            kept.remove(a)
+    if len(kept) > 3:
         raise TypeError(
-            f"the axes {tuple(names[a] or a for a in here)} do not end in z, y, x as they are "
-            "coded: copy them to an array that has them so"
+            f"of the axes {tuple(names[a] or a for a in here)} more than 3 have chunks longer than "
+            "1: copy the array to one whose other axes have chunks of 1"
         )
+    kept.reverse()
+    straight = tuple(range(len(here)))
     wrong = any(
         names[a].lower() in ("x", "y", "z") and names[a].lower() != name
         for a, name in zip(kept, "xyz", strict=False)
     )
-    unclear = here not in (straight, straight[::-1]) and "x" not in named
+    named = any(names[a].lower() == "x" for a in kept)
+    unclear = here not in (straight, straight[::-1]) and not named
     if wrong or unclear:
         raise TypeError(
             f"streams have the axes {tuple(names[a] or a for a in here)}, the fastest last, and "
             "those of a layer z, y, x: copy the array to one without transposition"
         )
-    kept += [None] * (3 - len(kept))  # type: ignore[list-item]
-    x, y, z = kept
+    x, y, z = (*kept, None, None, None)[:3]
     return x, y, z
 
 
