@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,8 +44,6 @@ def import_(args: argparse.Namespace) -> int:
 
 def serve(args: argparse.Namespace) -> int:
     def work(_: str) -> None:
-        # The port is free again, too, when the program is told to end.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         options = {"origin": args.origin, "quiet": args.quiet}
         with numcodecs_crackle.serve(
             args.files, args.host, args.port, **_placed(args), **options

@@ -185,9 +185,8 @@ def test_gzip():
             assert "Content-Encoding" not in headers and body == stream
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_other_paths_are_404(plain):
+    for path in (
         "/", "/info/", "/./info", "/../info", "/%69nfo", "/info%00", "info", "/INFO",
         "/zarr.json", "/c/0/0/0", "/1_1_1", "/1_1_1/", "/1_1_1/../info", "/1_1_1/zarr.json",
         "/1_1_1//0-16_0-16_8-16", "/1_1_1/0-16_0-16_8-16/", "/1_1_1/0-16_0-16_8-16.gz",
@@ -196,11 +195,10 @@ def test_gzip():
         "/1_1_1/0-16_0-16_8-16%20", "/1_1_1/" + "9" * 19 + "-16_0-16_8-16",
         "/1_1_1/" + "9" * 5000, "/2_1_1/0-16_0-16_8-16", "/x/1_1_1/0-16_0-16_8-16",
         "http://127.0.0.1/info", "*", "/1_1_1/0-16_0-16_8-1%D9%A6",
-    ],
-)  # fmt: skip
-def test_other_paths_are_404(plain, path):
-    status, headers, body = ask(plain[2], path)
-    assert status == 404 and b"/" not in body and headers["Access-Control-Allow-Origin"] == "*"
+    ):  # fmt: skip
+        status, headers, body = ask(plain[2], path)
+        assert status == 404 and b"/" not in body, path
+        assert headers["Access-Control-Allow-Origin"] == "*"
 
 
 def test_other_methods(plain):
@@ -308,8 +306,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_serve_command(tmp_path, how):
+def test_serve_command(tmp_path):
     a, _ = array_of(store=tmp_path / "z.zarr")
     process = subprocess.Popen(
         [sys.executable, "-m", "numcodecs_crackle", "serve", "z.zarr", "--resolution", "4", "4",
@@ -323,7 +320,7 @@ def test_serve_command(tmp_path, how):
         back = ck.from_precomputed(url, MemoryStore())
         assert (back[...] == a).all() and back.attrs["precomputed"]["resolution"] == [4, 4, 40]
         begin = time.monotonic()
-        process.send_signal(how)
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
         assert process.returncode == 0 and out == "" and err.strip() == ""
         assert time.monotonic() - begin < 5
