@@ -28,6 +28,7 @@ from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.listing import LIST_FROM, lists, present
 from numcodecs_crackle.new_array import by_object, check_apart, encoded, place_for, write_object
 from numcodecs_crackle.objects import Objects
+from numcodecs_crackle.partial import most_bytes
 from numcodecs_crackle.precomputed_info import INFO, Scale, info_of, scale_in, scales_in
 from numcodecs_crackle.precomputed_source import ATTRIBUTE, GZIP, Edges, Source, sources_of
 from numcodecs_crackle.store import Chunk, ChunkStore
@@ -39,8 +40,6 @@ __all__ = ["from_precomputed", "to_precomputed"]
 _TOGETHER = 8  # chunks of one piece of work
 _MOST_INFO = 1 << 24  # bytes
 _MOST_ASKED = 1 << 32  # chunks of a layer that can't be listed
-# Of a stream of n voxels: labels and their keys, 8 bytes each, and moves.
-_MOST_BYTES, _MOST_A_VOXEL = 1 << 20, 32
 # What CloudFiles appends to names of compressed files, and this package does not read.
 _OTHERS = (".br", ".zstd", ".xz", ".bz2")
 
@@ -139,7 +138,7 @@ def to_precomputed(
             chunks, _ = present(store, window, chunks)
         for written in run(
             bound(_copy, source, target, zipped, write_missing),
-            batches(store, chunks, _TOGETHER),
+            batches(store, chunks, _TOGETHER, wide=True),
             f"copying {source.scale.key}",
             len(chunks),
             len,
@@ -153,13 +152,18 @@ def to_precomputed(
 
 def _copy(source: Source, target: Objects, zipped: bool, every: bool, chunks: list[Chunk]) -> int:
     """Write some chunks to a layer; how many there are."""
-    objects = {}
-    for chunk, data in zip(chunks, source.read(chunks, zipped, every), strict=True):
-        if data is not None:
-            name = source.scale.name(source.place(chunk))
-            objects[f"{source.scale.key}/{name}{'.gz' if zipped else ''}"] = data
-    target.put_objects(objects)
-    return len(objects)
+    count = 0
+    indices: dict[Chunk, Any] = {}
+    for i in range(0, len(chunks), _TOGETHER):
+        few = chunks[i : i + _TOGETHER]
+        objects = {}
+        for chunk, data in zip(few, source.read(few, zipped, every, indices), strict=True):
+            if data is not None:
+                name = source.scale.name(source.place(chunk))
+                objects[f"{source.scale.key}/{name}{'.gz' if zipped else ''}"] = data
+        target.put_objects(objects)
+        count += len(objects)
+    return count
 
 
 def _make_room(target: Objects, keys: list[str], overwrite: bool) -> None:
@@ -364,7 +368,7 @@ def _stream(scale: Scale, target: ChunkStore, chunk: Chunk, data: bytes) -> byte
     """The stream of an array's chunk, from the object of a layer."""
     x, y, z = scale.extent((chunk[2], chunk[1], chunk[0]))
     if data[:2] == GZIP:
-        data = _unzipped(data, _MOST_BYTES + _MOST_A_VOXEL * x * y * z)
+        data = _unzipped(data, most_bytes(x * y * z))
     head = CrackleHeader.frombytes(data)
     if head.shape != (x, y, z) or head.dtype != target.dtype:
         raise FormatError(

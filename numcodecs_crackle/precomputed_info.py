@@ -199,25 +199,35 @@ def _voxels(value: Any, key: str, what: str, least: int) -> Place:
 def _resolution(value: Any, key: str) -> Triple:
     try:
         return check_resolution(value)
-    except (TypeError, ValueError, OverflowError):
+    except ValueError:
         raise _wrong(f"the resolution of scale {key} is {value!r:.80}") from None
 
 
 def check_resolution(value: Any) -> Triple:
-    """Nanometres a voxel, in x, y, z. TypeError or ValueError for what is none."""
-    if isinstance(value, str) or len(value) != 3 or any(isinstance(v, str) for v in value):
-        raise ValueError(f"a resolution is three numbers of nanometres, x, y, z, not {value!r:.80}")
-    x, y, z = map(float, value)
-    if not all(math.isfinite(v) and v > 0 for v in (x, y, z)):
-        raise ValueError(f"a resolution is three positive numbers, not {value!r:.80}")
+    """Nanometres a voxel, in x, y, z. ValueError for what is none."""
+    try:
+        if any(isinstance(v, str) for v in value):
+            raise TypeError
+        x, y, z = map(float, value)
+        if not all(math.isfinite(v) and v > 0 for v in (x, y, z)):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"a resolution is three positive numbers of nanometres, x, y, z, not {value!r:.80}"
+        ) from None
     return x, y, z
 
 
 def check_offset(value: Any) -> Place:
-    """The first voxel, x, y, z. TypeError or ValueError for what is none."""
-    x, y, z = (int(v) for v in value)
-    if [x, y, z] != list(value) or max(map(abs, (x, y, z))) >= _MOST:
-        raise ValueError(f"an offset is three whole numbers of voxels, x, y, z, not {value!r:.80}")
+    """The first voxel, x, y, z. ValueError for what is none."""
+    try:
+        x, y, z = (int(v) for v in value)
+        if [x, y, z] != list(value) or max(map(abs, (x, y, z))) >= _MOST:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"an offset is three whole numbers of voxels, x, y, z, not {value!r:.80}"
+        ) from None
     return x, y, z
 
 

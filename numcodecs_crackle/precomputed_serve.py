@@ -138,6 +138,7 @@ class PrecomputedServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     block_on_close = False
 
     def __init__(
@@ -223,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self._fail(HTTPStatus.NOT_FOUND, with_body, "there is no such object")
             return
-        part = _part(self.headers.get("Range"), len(data))
+        part = _part(self.headers.get("Range") if with_body else None, len(data))
         if part is None:
             self._send(HTTPStatus.OK, kind, data, with_body)
             return

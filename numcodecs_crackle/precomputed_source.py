@@ -69,7 +69,11 @@ class Source:
         return x, y, z
 
     def read(
-        self, chunks: Sequence[Chunk], zipped: bool = False, every: bool = False
+        self,
+        chunks: Sequence[Chunk],
+        zipped: bool = False,
+        every: bool = False,
+        indices: dict[Chunk, Any] | None = None,
     ) -> list[bytes | None]:
         """The objects that chunks of the array are in the layer.
 
@@ -82,6 +86,8 @@ class Source:
             As gzip'ed streams.
         every
             Make chunks that are not stored, too, if they are all 0.
+        indices
+            As of `ChunkStore.read`.
 
         Returns
         -------
@@ -107,8 +113,8 @@ class Source:
             zip(
                 (*whole, *cut),
                 (
-                    *stored.read([(c, bound(_as_stored, store)) for c in whole]),
-                    *store.read([(c, bound(self._cut, c)) for c in cut]),
+                    *stored.read([(c, bound(_as_stored, store)) for c in whole], indices),
+                    *store.read([(c, bound(self._cut, c)) for c in cut], indices),
                 ),
                 strict=True,
             )
@@ -182,10 +188,11 @@ def sources_of(
         first = result[0].scale if result else None
         ratio = (1.0, 1.0, 1.0)
         if first is not None:
-            ratio = _ratio(known[0], found, first.size, size)
+            ratio = check_resolution(_ratio(known[0], found, first.size, size))
         if resolution is not None or found is None:
             given = (1, 1, 1) if resolution is None else resolution
-            found = _times(first.resolution if first else check_resolution(given), ratio)
+            base = first.resolution if first else check_resolution(given)
+            found = check_resolution([p * q for p, q in zip(base, ratio, strict=True)])
         if voxel_offset is not None or start is None:
             if first is None:
                 start = check_offset((0, 0, 0) if voxel_offset is None else voxel_offset)
@@ -294,7 +301,10 @@ def _placed(
     starts = [0.0 if a is None else spacing.starts[a] for a in axes]
     # What a decimal fraction of a unit leaves behind the comma goes.
     resolution = check_resolution([float(f"{step:.9g}") for step in steps])
-    return resolution, check_offset([round(a / b) for a, b in zip(starts, steps, strict=True)])
+    places = [a / b for a, b in zip(starts, steps, strict=True)]
+    if not all(map(math.isfinite, places)):
+        raise ValueError(f"the first voxel is said to be at {starts} nm: give voxel_offset=")
+    return resolution, check_offset([round(place) for place in places])
 
 
 def _ratio(a: Triple | None, b: Triple | None, size: Place, smaller: Place) -> Triple:
@@ -303,11 +313,6 @@ def _ratio(a: Triple | None, b: Triple | None, size: Place, smaller: Place) -> T
         x, y, z = (q / p for p, q in zip(a, b, strict=True))
     else:
         x, y, z = (float(max(1, round(n / max(1, m)))) for n, m in zip(size, smaller, strict=True))
-    return x, y, z
-
-
-def _times(a: Triple, b: Triple) -> Triple:
-    x, y, z = (p * q for p, q in zip(a, b, strict=True))
     return x, y, z
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import FsspecStore, LocalStore, StorePath
 
 __all__ = ["Spacing", "multiscale", "spacing_of"]
 
@@ -68,7 +68,7 @@ def spacing_of(array: Any) -> Spacing:
         return Spacing(names)
     if _multiscales(group) is not None:
         found = multiscale(group)
-        if name in found:
+        if name in found and len(found[name].names) == array.ndim:
             return found[name]
     return _by_coordinates(group, names, array.shape) or Spacing(names)
 
@@ -88,11 +88,14 @@ def _parent(array: Any) -> tuple[Any, str]:
     place = array.store_path
     folder, _, name = place.path.rpartition("/")
     store = place.store
-    if not place.path:
-        if not isinstance(store, LocalStore):
-            return None, ""
-        root = store.root.resolve()
+    if not place.path and isinstance(store, LocalStore):
+        root = store.root.absolute()
         store, name = LocalStore(root.parent, read_only=True), root.name
+    elif not place.path and isinstance(store, FsspecStore):
+        above, _, name = store.path.rstrip("/").rpartition("/")
+        store = FsspecStore(store.fs, read_only=True, path=above)
+    elif not place.path:
+        return None, ""
     try:
         parent = StorePath(store, folder)
         return zarr.open_group(parent, mode="r", zarr_format=array.metadata.zarr_format), name

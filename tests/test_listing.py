@@ -58,9 +58,10 @@ def few(monkeypatch):
     monkeypatch.setattr(listing, "LIST_FROM", 2)
     monkeypatch.setattr(listing, "_ROW", 2)
     answers = []
+    found = listing.stored_objects
 
     def noting(store, ranges):
-        answers.append(listing.stored_objects(store, ranges))
+        answers.append(found(store, ranges))
         return answers[-1]
 
     monkeypatch.setattr(listing, "stored_objects", noting)

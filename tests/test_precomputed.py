@@ -330,6 +330,12 @@ def test_other_stores_and_places(tmp_path):
     ck.to_precomputed(str(tmp_path / "z.zarr"), "memory://layers/one")
     back = ck.from_precomputed("precomputed://memory://layers/one", "memory://layers/zarr")
     assert (back[...] == a).all()
+    z[...] = a + 1
+    with pytest.raises(FileExistsError):
+        ck.to_precomputed(z, "memory://layers/one")
+    ck.to_precomputed(z, "memory://layers/one", overwrite=True, key="new")
+    back = ck.from_precomputed("memory://layers/one", MemoryStore(), scale="new")
+    assert (back[...] == a + 1).all()
     with pytest.raises(ValueError, match="not outside"):
         ck.to_precomputed(z, tmp_path / "z.zarr" / "layer")
     with pytest.raises(ValueError, match="not outside"):
@@ -339,7 +345,7 @@ def test_other_stores_and_places(tmp_path):
     with http_server(tmp_path) as server:
         ck.to_precomputed(z, tmp_path / "layer")
         back = ck.from_precomputed(f"precomputed://{server.url}/layer", MemoryStore())
-        assert (back[...] == a).all()
+        assert (back[...] == a + 1).all()
 
 
 def test_work_can_be_sent(tmp_path):
@@ -417,6 +423,9 @@ def test_ome_multiscales(tmp_path, version):
     for i, source in enumerate((tmp_path / "x.zarr" / "0", group["0"])):
         ck.to_precomputed(source, tmp_path / f"one{i}")
         assert scales_of(tmp_path / f"one{i}")[0][2:] == ([8, 8, 40], [2, -100, 10])
+    with http_server(tmp_path) as server:
+        (source,) = sources_of(f"{server.url}/x.zarr/0")
+        assert source.scale.resolution == (8, 8, 40)
     ck.to_precomputed(group, tmp_path / "two", resolution=(10, 10, 30), voxel_offset=(7, 0, -5))
     assert [s[2:] for s in scales_of(tmp_path / "two")] == [
         ([10, 10, 30], [7, 0, -5]), ([20, 20, 30], [3, 0, -5]),
@@ -527,12 +536,14 @@ def test_refused(tmp_path, make, text):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"resolution": (1, 2)}, "three numbers"),
+        ({"resolution": (1, 2)}, "three positive numbers"),
         ({"resolution": (1, 2, 0)}, "positive"),
         ({"resolution": (1, 2, float("nan"))}, "positive"),
-        ({"resolution": "abc"}, "three numbers"),
+        ({"resolution": "abc"}, "three positive numbers"),
         ({"voxel_offset": (1, 2, 0.5)}, "whole numbers"),
         ({"voxel_offset": (1, 2, 2**70)}, "whole numbers"),
+        ({"voxel_offset": (1, 2, float("inf"))}, "whole numbers"),
+        ({"voxel_offset": 7}, "whole numbers"),
         ({"edges": "cut"}, "edges must be"),
         ({"key": "../x"}, "no name of a folder"),
         ({"key": ""}, "no name of a folder"),
