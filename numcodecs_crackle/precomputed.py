@@ -245,6 +245,10 @@ def from_precomputed(
         sync(make_store_path(_path(path), path="", mode="r", storage_options=storage_options))
     )
     dtype, found = _scale(layer, scale)
+    total = math.prod(found.grid)
+    listed = total >= LIST_FROM and lists(layer.place.store)
+    if total > _MOST_ASKED and not listed:
+        raise FormatError(f"scale {found.key} has {total} chunks, which can't be listed", INFO)
     place = place_for(store, options, name)
     check_apart(place, layer.place)
     size, chunk = found.size[::-1], found.chunk[::-1]
@@ -267,7 +271,9 @@ def from_precomputed(
         create["dimension_names"] = ("z", "y", "x")
     array = zarr.create_array(store=place, **create)
     target = ChunkStore(array)
-    total, work = _work(layer, found, target)
+    work = by_object(target)
+    if listed:
+        total, work = _listed(layer, found, target)
     for _ in run(
         bound(_take, layer, found, target),
         work,
@@ -301,16 +307,8 @@ def _scale(layer: Objects, wanted: int | str) -> tuple[np.dtype[Any], Scale]:
     raise KeyError(f"there is no scale {wanted!r}")
 
 
-def _work(layer: Objects, scale: Scale, target: ChunkStore) -> tuple[int, Iterator[list[Chunk]]]:
-    """The chunks of each object of the new array, and how many chunks there are in all.
-
-    Of a large layer those that a listing has, where one can be had.
-    """
-    total = math.prod(scale.grid)
-    if total < LIST_FROM or not lists(layer.place.store):
-        if total > _MOST_ASKED:
-            raise FormatError(f"scale {scale.key} has {total} chunks, which can't be listed", INFO)
-        return total, by_object(target)
+def _listed(layer: Objects, scale: Scale, target: ChunkStore) -> tuple[int, Iterator[list[Chunk]]]:
+    """How many chunks a layer has, and those of each object of the new array."""
     begin = len(scale.key) + 1
     names = {key[begin:].removesuffix(".gz") for key in layer.list_objects(f"{scale.key}/")}
     places = [scale.place(_plain(name)) for name in names]
