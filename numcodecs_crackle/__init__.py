@@ -81,6 +81,8 @@ from numcodecs_crackle.stream import (
 
 if TYPE_CHECKING:
     from numcodecs_crackle.codec import Crackle
+    from numcodecs_crackle.precomputed import from_precomputed, to_precomputed
+    from numcodecs_crackle.precomputed_serve import serve
     from numcodecs_crackle.volume import LabelVolume, chunk_labels
     from numcodecs_crackle.zarr_codec import CrackleCodec
 
@@ -92,6 +94,9 @@ _LATER = {
     "CrackleCodec": "zarr_codec",
     "LabelVolume": "volume",
     "chunk_labels": "volume",
+    "from_precomputed": "precomputed",
+    "serve": "precomputed_serve",
+    "to_precomputed": "precomputed",
 }
 
 
@@ -114,12 +119,12 @@ __all__ = [
     "binary_operator", "bload", "bounding_boxes", "cache_meta", "centroids", "check",
     "chunk_labels", "component_map", "compress", "compressa", "condense_unique",
     "connected_components", "contacts", "contains", "contains_range", "decompress",
-    "decompress_range", "each", "edge_labels", "floordiv_scalar", "full", "header", "labels",
-    "labels_for_z_range", "load", "load_header", "load_num_labels", "mask", "mask_except",
-    "max", "min", "mode_pooling_2x2x1", "multiply_scalar", "nbytes", "num_labels", "ok", "ones",
-    "point_cloud", "recompress", "reencode", "refit", "remap", "renumber", "save",
-    "save_numpy", "scattered_points", "select_enclosed_points", "set_max_voxels",
-    "signed_distance_to_boundary", "structure_equal", "subtract_scalar", "to_parquet",
-    "voxel_connectivity_graph", "voxel_counts", "z_range_for_label", "zeros", "zshatter",
-    "zsplit", "zstack",
+    "decompress_range", "each", "edge_labels", "floordiv_scalar", "from_precomputed", "full",
+    "header", "labels", "labels_for_z_range", "load", "load_header", "load_num_labels", "mask",
+    "mask_except", "max", "min", "mode_pooling_2x2x1", "multiply_scalar", "nbytes",
+    "num_labels", "ok", "ones", "point_cloud", "recompress", "reencode", "refit", "remap",
+    "renumber", "save", "save_numpy", "scattered_points", "select_enclosed_points", "serve",
+    "set_max_voxels", "signed_distance_to_boundary", "structure_equal", "subtract_scalar",
+    "to_parquet", "to_precomputed", "voxel_connectivity_graph", "voxel_counts",
+    "z_range_for_label", "zeros", "zshatter", "zsplit", "zstack",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numcodecs_crackle
-from numcodecs_crackle import cli_blosc, cli_edit, cli_show
+from numcodecs_crackle import cli_blosc, cli_edit, cli_layers, cli_show
 from numcodecs_crackle.cli_io import PROGRAM, UsageError
 from numcodecs_crackle.limits import max_voxels
 from numcodecs_crackle.stream import check_markov_order
@@ -240,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_conversions(commands)
     _add_questions(commands)
     _add_edits(commands)
+    _add_layers(commands)
     cli_blosc.add(commands.group("blosc", "Bloscpack files (.blp)"), _replacing())
     return top
 
@@ -451,6 +452,82 @@ def _add_edits(commands: _Commands) -> None:
     group.add_argument("--each", action="store_true", help="each slice: FILE_z00.ckl ...")
     group.add_argument(
         "--range", type=_slice_range, metavar="A:B", help="the slices [A, B): FILE_zA-B.ckl"
+    )
+
+
+def _placed() -> argparse.ArgumentParser:
+    parent = _parent()
+    for name, kind, text in (
+        ("resolution", float, "nanometres a voxel"),
+        ("voxel-offset", int, "the first voxel"),
+    ):
+        parent.add_argument(
+            f"--{name}",
+            type=kind,
+            nargs=3,
+            metavar=("X", "Y", "Z"),
+            help=f"{text}; by default as the arrays' OME or xarray metadata say",
+        )
+    parent.add_argument(
+        "--edges",
+        choices=("clip", "pad"),
+        default="clip",
+        help="cut the chunks that the volume ends in, or make it larger; clip by default",
+    )
+    parent.add_argument("--key", metavar="NAME", help="the folder of a single scale")
+    return parent
+
+
+def _add_layers(commands: _Commands) -> None:
+    scales = "Zarr arrays, the finest scale first, or an OME-Zarr group"
+    parser = commands.add(
+        cli_layers.export,
+        ["export"],
+        "copy Zarr arrays to a Neuroglancer precomputed layer",
+        "export --resolution 4 4 40 labels.zarr -o layer",
+        *(_placed(), _replacing(), _threads()),
+        more="Chunks are copied as they are stored; those at the end of the volume are cut.",
+        files=scales,
+    )
+    parser.add_argument("-o", "--output", metavar="LAYER", required=True, help="a folder or a URL")
+    parser.add_argument(
+        "--gzip",
+        action=argparse.BooleanOptionalAction,
+        help="write gzip'ed files, as cloud-volume does in folders; by default as stored",
+    )
+    parser.add_argument(
+        "--write-missing", action="store_true", help="write chunks of 0, too, which are not stored"
+    )
+    parser = commands.add(
+        cli_layers.import_,
+        ["import"],
+        "copy a Neuroglancer precomputed layer to a Zarr array",
+        "import layer -o labels.zarr",
+        *(_replacing(), _threads()),
+    )
+    parser.add_argument("-o", "--output", metavar="ARRAY", required=True, help="a folder or a URL")
+    parser.add_argument(
+        "--scale", default="0", metavar="N|KEY", help="which; by default 0, the finest"
+    )
+    parser.add_argument(
+        "--zarr-format", type=int, choices=(2, 3), default=3, help="of the array; 3 by default"
+    )
+    parser.add_argument(
+        "--shards", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="voxels of a shard"
+    )
+    parser = commands.add(
+        cli_layers.serve,
+        ["serve"],
+        "answer Neuroglancer and cloud-volume from Zarr arrays",
+        "serve labels.zarr",
+        _placed(),
+        more="Prints the URL of the layer, and ends with Ctrl-C.",
+        files=scales,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="this machine alone, by default")
+    parser.add_argument("--port", type=_jobs, default=0, metavar="N", help="0: one that is free")
+    parser.add_argument(
+        "--origin", default="*", metavar="URL", help="the web page that may read; any by default"
     )
 
 

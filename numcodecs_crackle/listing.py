@@ -19,9 +19,11 @@ from zarr.storage import (
     ZipStore,
 )
 
-from numcodecs_crackle.store import Chunk, ChunkStore, limited
+from numcodecs_crackle.grid import ChunksIn, ChunksOf, Window, objects_in
+from numcodecs_crackle.objects import limited
+from numcodecs_crackle.store import Chunk, ChunkStore
 
-__all__ = ["LIST_FROM", "stored_objects"]
+__all__ = ["LIST_FROM", "lists", "present", "stored_objects"]
 
 # Chunks that a region has to touch: fewer are as soon asked for.
 LIST_FROM = 10_000
@@ -50,7 +52,7 @@ def stored_objects(store: ChunkStore, ranges: Sequence[range]) -> list[Chunk] | 
         None where a listing can't be had, or not be relied on, or is too long.
     """
     backend, prefix = store.array.store_path.store, _folder(store)
-    if prefix is None or not ranges or not _lists(backend):
+    if prefix is None or not ranges or not lists(backend):
         return None
     files, weight = getattr(backend, "fs", None), math.prod(store.per_object)
     try:
@@ -60,6 +62,21 @@ def stored_objects(store: ChunkStore, ranges: Sequence[range]) -> list[Chunk] | 
     except Exception:  # who may read may not be allowed to list
         return None
     return None if found is None else sorted(found)
+
+
+def present(store: ChunkStore, window: Window, chunks: ChunksIn) -> tuple[Any, list[Chunk] | None]:
+    """The chunks of a region but for those that a listing does not have.
+
+    And the objects that it has, where it leaves out any; None where all are to be asked.
+    """
+    if len(chunks) < LIST_FROM:
+        return chunks, None
+    ranges = objects_in(store, window)
+    total = math.prod(map(len, ranges))
+    found = stored_objects(store, ranges)
+    if found is None or len(found) == total:
+        return chunks, None
+    return ChunksOf(store, window, found), found
 
 
 def _folder(store: ChunkStore) -> str | None:
@@ -74,7 +91,7 @@ def _folder(store: ChunkStore) -> str | None:
     return prefix if not prefix or prefix.endswith("/") else None
 
 
-def _lists(backend: Any) -> bool:
+def lists(backend: Any) -> bool:
     """Whether a store lists all that it has. A web server may, or may list a part."""
     while type(backend) is LoggingStore or type(backend) is WrapperStore:
         backend = backend._store

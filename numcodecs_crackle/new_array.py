@@ -15,10 +15,13 @@ from zarr.storage._common import make_store_path
 from numcodecs_crackle.chunks import encode_flat
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.grid import ChunksIn, bounds
-from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process, whereabouts
+from numcodecs_crackle.objects import is_of_one_process, whereabouts
+from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.work import How, in_process
 
-__all__ = ["array_like", "by_object", "encoded", "read_all", "write_object"]
+__all__ = [
+    "array_like", "by_object", "check_apart", "encoded", "place_for", "read_all", "write_object",
+]  # fmt: skip
 
 
 def array_like(
@@ -51,16 +54,8 @@ def array_like(
         If ``executor`` is of other processes and they can't write to the store, and for a
         place within the source, or around it.
     """
-    place = sync(make_store_path(store, path=name or "", mode="a", storage_options=storage_options))
-    executor = how.get("executor")
-    if is_of_one_process(place.store) and not in_process(executor):
-        raise ValueError(
-            f"{type(place.store).__name__} can't be written by other processes, as those of "
-            "this executor: write to a path or URL, or use threads"
-        )
-    here, there = whereabouts(place), whereabouts(source.array.store_path)
-    if here.startswith(there) or there.startswith(here):
-        raise ValueError(f"{place} is not outside of the array that is read: give another name")
+    place = place_for(store, how, name, storage_options)
+    check_apart(place, source.place)
     array = source.array
     metadata = array.metadata
     chunks = source.chunks if chunks is None else chunks
@@ -98,6 +93,29 @@ def array_like(
         **options,
     )
     return ChunkStore(result)
+
+
+def place_for(
+    store: Any,
+    how: How,
+    name: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+) -> Any:
+    """Where to write. ValueError if those who do the work can't write there."""
+    place = sync(make_store_path(store, path=name or "", mode="a", storage_options=storage_options))
+    if is_of_one_process(place.store) and not in_process(how.get("executor")):
+        raise ValueError(
+            f"{type(place.store).__name__} can't be written by other processes, as those of "
+            "this executor: write to a path or URL, or use threads"
+        )
+    return place
+
+
+def check_apart(place: Any, source: Any) -> None:
+    """ValueError if a place to write to is within what is read, or around it."""
+    here, there = whereabouts(place), whereabouts(source)
+    if here.startswith(there) or there.startswith(here):
+        raise ValueError(f"{place} is not outside of the array that is read: give another name")
 
 
 def by_object(store: ChunkStore) -> Iterator[list[Chunk]]:

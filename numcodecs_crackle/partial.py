@@ -129,6 +129,11 @@ class FlatLabels:
         return b"".join((table, self.counts[zs].tobytes(), keys))
 
 
+def most_bytes(voxels: int) -> int:
+    """More than any section, or any stream, of so many voxels takes."""
+    return _MOST_BYTES + _MOST_A_VOXEL * voxels
+
+
 @dataclass
 class _Layout:
     """Where the sections of a stream are, by its header."""
@@ -140,7 +145,7 @@ class _Layout:
         self.labels = self.index + self.head.grid_index_bytes
         self.model = self.labels + self.head.num_label_bytes
         self.cracks = self.model + self.head.num_markov_model_bytes
-        self.most = _MOST_BYTES + _MOST_A_VOXEL * self.head.voxels()
+        self.most = most_bytes(self.head.voxels())
 
     @property
     def read_in_parts(self) -> bool:

@@ -15,8 +15,9 @@ from numcodecs_crackle.chunk_lookup import labels_plan, stored_labels_plan
 from numcodecs_crackle.edit import places_in
 from numcodecs_crackle.errors import CrackleError
 from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.objects import is_of_one_process
 from numcodecs_crackle.partial import FIRST_BYTES, Range
-from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process
+from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.volume_lookup import VolumeLookup, union
 from numcodecs_crackle.volume_work import MANY
 from numcodecs_crackle.work import How, in_process, run

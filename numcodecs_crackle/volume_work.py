@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -16,13 +15,13 @@ import zarr
 
 from numcodecs_crackle.edit import integers
 from numcodecs_crackle.errors import FormatError
-from numcodecs_crackle.grid import ChunksIn, ChunksOf, Window, batches, bounds, objects_in
+from numcodecs_crackle.grid import ChunksIn, Window, batches, bounds
 from numcodecs_crackle.index import LabelIndex
 from numcodecs_crackle.index_answers import Covered, covered
-from numcodecs_crackle.listing import LIST_FROM, stored_objects
+from numcodecs_crackle.listing import present
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
-from numcodecs_crackle.work import How, run
+from numcodecs_crackle.work import How, options_of, run
 
 __all__ = ["FEW", "MANY", "VolumeWork"]
 
@@ -120,12 +119,7 @@ class VolumeWork:
             yield result
 
     def _options(self, how: How) -> How:
-        if unknown := set(how) - How.__optional_keys__:
-            raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
-        return {
-            "executor": how.get("executor") or self._executor,
-            "progress": how.get("progress", False),
-        }
+        return options_of(how, self._executor)
 
     def _each(
         self,
@@ -161,14 +155,7 @@ class VolumeWork:
         """
         if not isinstance(chunks, ChunksIn):
             return chunks, None
-        if len(chunks) < LIST_FROM:
-            return chunks, None
-        ranges = objects_in(self._store, window)
-        total = math.prod(map(len, ranges))
-        found = stored_objects(self._store, ranges)
-        if found is None or len(found) == total:
-            return chunks, None
-        return ChunksOf(self._store, window, found), found
+        return present(self._store, window, chunks)
 
     def _known(self, labels: Any) -> npt.NDArray[Any]:
         """Labels, sorted, each once, without those that the dtype can't have."""

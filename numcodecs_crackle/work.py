@@ -15,7 +15,7 @@ from zarr.core.sync import iothread
 from numcodecs_crackle import limits
 from numcodecs_crackle.extras import required
 
-__all__ = ["How", "in_process", "run"]
+__all__ = ["How", "in_process", "options_of", "run"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +37,16 @@ class How(TypedDict, total=False):
 
     executor: Executor | None
     progress: bool
+
+
+def options_of(how: How, executor: Executor | None = None) -> How:
+    """All of the options, of which some may be given. TypeError for those that there are not."""
+    if unknown := set(how) - How.__optional_keys__:
+        raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
+    return {
+        "executor": how.get("executor") or executor,
+        "progress": how.get("progress", False),
+    }
 
 
 def run(

@@ -23,6 +23,7 @@ COMMANDS = {
     "compress": ["c"], "decompress": ["d"], "convert": [], "info": ["i"], "labels": [],
     "verify": ["test", "t"], "stats": [], "meta": [], "view": [], "renumber": [], "remap": [],
     "components": ["cc"], "downsample": [], "stack": [], "split": [],
+    "export": [], "import": [], "serve": [],
 }  # fmt: skip
 
 

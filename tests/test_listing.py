@@ -12,7 +12,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, ZipStore
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import listing, volume_work
+from numcodecs_crackle import listing
 from numcodecs_crackle.grid import objects_in
 from numcodecs_crackle.store import ChunkStore
 from numcodecs_crackle.volume import LabelVolume
@@ -55,15 +55,16 @@ REGIONS = [
 @pytest.fixture
 def few(monkeypatch):
     """What is little is listed, too; the boxes that are."""
-    monkeypatch.setattr(volume_work, "LIST_FROM", 2)
+    monkeypatch.setattr(listing, "LIST_FROM", 2)
     monkeypatch.setattr(listing, "_ROW", 2)
     answers = []
+    found = listing.stored_objects
 
     def noting(store, ranges):
-        answers.append(listing.stored_objects(store, ranges))
+        answers.append(found(store, ranges))
         return answers[-1]
 
-    monkeypatch.setattr(volume_work, "stored_objects", noting)
+    monkeypatch.setattr(listing, "stored_objects", noting)
     return answers
 
 
@@ -97,7 +98,7 @@ def test_the_same_answers(few, monkeypatch, options, query, tmp_path):
     for region in REGIONS:
         found = QUERIES[query](v, region)
         with monkeypatch.context() as patch:
-            patch.setattr(volume_work, "LIST_FROM", math.inf)
+            patch.setattr(listing, "LIST_FROM", math.inf)
             same(found, QUERIES[query](v, region))
     listed = [answer for answer in few if answer is not None]
     assert bool(listed) == (options not in ("named otherwise", "Zarr 2"))

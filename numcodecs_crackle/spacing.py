@@ -1,0 +1,216 @@
+"""How large voxels are, and where the first one is, by the metadata of OME-NGFF and of xarray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.storage import FsspecStore, LocalStore, StorePath
+
+__all__ = ["Spacing", "multiscale", "spacing_of"]
+
+_NANOMETRES = {
+    "picometer": 1e-3, "angstrom": 0.1, "nanometer": 1.0, "micrometer": 1e3, "micron": 1e3,
+    "millimeter": 1e6, "centimeter": 1e7, "decimeter": 1e8, "meter": 1e9, "inch": 2.54e7,
+    "pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7,
+    "m": 1e9,
+}  # fmt: skip
+# Coordinates that are looked at one by one.
+_MOST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """What is known of each axis of an array, in the array's order.
+
+    Parameters
+    ----------
+    names
+        "" where there is none.
+    steps, starts
+        From voxel to voxel, and of the first one, in nanometres; None where nothing says so.
+    """
+
+    names: tuple[str, ...]
+    steps: tuple[float, ...] | None = None
+    starts: tuple[float, ...] | None = None
+
+
+def nanometres(unit: Any, what: str) -> float:
+    """A unit of length. Without one, numbers are taken for nanometres. ValueError if unknown."""
+    if unit is None or unit == "":
+        return 1.0
+    text = str(unit)
+    for name in (text, text.lower(), text.lower().replace("metre", "meter").removesuffix("s")):
+        if name in _NANOMETRES:
+            return _NANOMETRES[name]
+    raise ValueError(f"the unit of {what} is {text!r:.80}, not one of length: give resolution=")
+
+
+def spacing_of(array: Any) -> Spacing:
+    """What is known of the axes of an array.
+
+    From the OME-NGFF multiscales of the group that it is in, 0.4 or 0.5, else from xarray's
+    coordinates beside it.
+
+    Raises
+    ------
+    ValueError
+        For metadata that make no sense, or have an unknown unit.
+    """
+    names = _names(array)
+    group, name = _parent(array)
+    if group is None:
+        return Spacing(names)
+    if _multiscales(group) is not None:
+        found = multiscale(group)
+        if name in found and len(found[name].names) == array.ndim:
+            return found[name]
+    return _by_coordinates(group, names, array.shape) or Spacing(names)
+
+
+def _names(array: Any) -> tuple[str, ...]:
+    """By Zarr 3, or by what xarray notes in Zarr 2."""
+    names: Any = getattr(array.metadata, "dimension_names", None)
+    if names is None:
+        names = array.attrs.get("_ARRAY_DIMENSIONS")
+    if not isinstance(names, (list, tuple)) or len(names) != array.ndim:
+        return ("",) * len(array.shape)
+    return tuple("" if name is None else str(name) for name in names)
+
+
+def _parent(array: Any) -> tuple[Any, str]:
+    """The group that an array is in, None if there is none; and its name there."""
+    place = array.store_path
+    folder, _, name = place.path.rpartition("/")
+    store = place.store
+    if not place.path and isinstance(store, LocalStore):
+        root = store.root.absolute()
+        store, name = LocalStore(root.parent, read_only=True), root.name
+    elif not place.path and isinstance(store, FsspecStore):
+        above, _, name = store.path.rstrip("/").rpartition("/")
+        store = FsspecStore(store.fs, read_only=True, path=above)
+    elif not place.path:
+        return None, ""
+    try:
+        parent = StorePath(store, folder)
+        return zarr.open_group(parent, mode="r", zarr_format=array.metadata.zarr_format), name
+    except Exception:  # stores differ in what they raise where there is none
+        return None, name
+
+
+# ---- OME-NGFF ----
+
+
+def _multiscales(group: Any) -> Any:
+    """The first multiscale image of a group; None if there is none."""
+    attributes = group.attrs.asdict()
+    ome = attributes.get("ome")
+    found = (ome if isinstance(ome, dict) else attributes).get("multiscales")
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
+
+
+def multiscale(group: Any) -> dict[str, Spacing]:
+    """The arrays of a multiscale image, the finest first, by their paths in the group.
+
+    Raises
+    ------
+    ValueError
+        If the group has none, or they are not as NGFF 0.4 and 0.5 have them.
+    """
+    found = _multiscales(group)
+    if found is None:
+        raise ValueError(f"{group.store_path} is a group without OME multiscales: give its arrays")
+    axes, datasets = found.get("axes"), found.get("datasets")
+    if not _are_objects(axes) or not _are_objects(datasets):
+        raise _senseless("axes and datasets are not lists of objects")
+    names = tuple(str(axis.get("name", "")) for axis in axes)
+    units = np.array(
+        [
+            nanometres(axis.get("unit"), f"axis {axis.get('name')}")
+            if axis.get("type", "space") == "space"
+            else 1.0
+            for axis in axes
+        ]
+    )
+    result = {}
+    for dataset in datasets:
+        step, start = np.ones(len(axes)), np.zeros(len(axes))
+        for holder in (dataset, found):
+            transforms = holder.get("coordinateTransformations", [])
+            for transform in transforms if _are_objects(transforms) else [{}]:
+                kind = transform.get("type")
+                if kind == "scale":
+                    factor = _numbers(transform.get(kind), len(axes))
+                    step, start = step * factor, start * factor
+                elif kind == "translation":
+                    start = start + _numbers(transform.get(kind), len(axes))
+                elif kind != "identity":
+                    raise _senseless(f"a transformation is {kind!r:.80}")
+        if not (step > 0).all():
+            raise _senseless("a scale is not positive")
+        path = dataset.get("path")
+        if not isinstance(path, str):
+            raise _senseless("a dataset has no path")
+        result[path] = Spacing(names, tuple(step * units), tuple(start * units))
+    return result
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
+
+
+def _numbers(value: Any, count: int) -> Any:
+    good = isinstance(value, list) and len(value) == count
+    if not good or not all(type(v) in (int, float) and math.isfinite(v) for v in value):
+        raise _senseless(f"{value!r:.80} is no list of {count} numbers")
+    return np.array(value, float)
+
+
+def _senseless(reason: str) -> ValueError:
+    return ValueError(f"the OME multiscales make no sense, {reason}: give resolution=")
+
+
+# ---- xarray ----
+
+
+def _by_coordinates(group: Any, names: Sequence[str], shape: Sequence[int]) -> Spacing | None:
+    """By coordinates at regular steps; None if an axis of more than one voxel has none."""
+    steps, starts = [], []
+    for name, n in zip(names, shape, strict=True):
+        found = _regular(group, name, n)
+        if found is None and n > 1:
+            return None
+        step, start = found or (1.0, 0.0)
+        steps.append(step)
+        starts.append(start)
+    return Spacing(tuple(names), tuple(steps), tuple(starts)) if steps else None
+
+
+def _regular(group: Any, name: str, n: int) -> tuple[float, float] | None:
+    """The step and the start of a coordinate, in nanometres."""
+    if not name or "/" in name or n < 2:
+        return None
+    try:
+        array = group.get(name)
+    except (KeyError, ValueError):  # a name that can't be one of a node
+        return None
+    if not isinstance(array, zarr.Array) or array.shape != (n,):
+        return None
+    if array.dtype.kind not in "iuf" or "scale_factor" in array.attrs:
+        return None
+    some = n if n <= _MOST else 2
+    values = np.asarray(array[:some]).astype(float)
+    last = float(values[-1]) if some == n else float(np.asarray(array[n - 1 :])[0])
+    start, step = float(values[0]), (last - float(values[0])) / (n - 1)
+    right = start + step * np.arange(some)
+    if not (math.isfinite(step) and step > 0) or not np.allclose(
+        values, right, rtol=1e-9, atol=1e-3 * step
+    ):
+        return None
+    unit = nanometres(array.attrs.get("units"), f"coordinate {name}")
+    return step * unit, start * unit
