@@ -18,7 +18,15 @@ from numcodecs_crackle.grid import ChunksIn, bounds
 from numcodecs_crackle.store import Chunk, ChunkStore, is_of_one_process, whereabouts
 from numcodecs_crackle.work import How, in_process
 
-__all__ = ["array_like", "by_object", "encoded", "read_all", "write_object"]
+__all__ = [
+    "array_like",
+    "by_object",
+    "check_outside",
+    "check_place",
+    "encoded",
+    "read_all",
+    "write_object",
+]
 
 
 def array_like(
@@ -52,15 +60,8 @@ def array_like(
         place within the source, or around it.
     """
     place = sync(make_store_path(store, path=name or "", mode="a", storage_options=storage_options))
-    executor = how.get("executor")
-    if is_of_one_process(place.store) and not in_process(executor):
-        raise ValueError(
-            f"{type(place.store).__name__} can't be written by other processes, as those of "
-            "this executor: write to a path or URL, or use threads"
-        )
-    here, there = whereabouts(place), whereabouts(source.array.store_path)
-    if here.startswith(there) or there.startswith(here):
-        raise ValueError(f"{place} is not outside of the array that is read: give another name")
+    check_place(place, how)
+    check_outside(place, source.array)
     array = source.array
     metadata = array.metadata
     chunks = source.chunks if chunks is None else chunks
@@ -98,6 +99,22 @@ def array_like(
         **options,
     )
     return ChunkStore(result)
+
+
+def check_place(place: Any, how: How) -> None:
+    """ValueError if the processes that do the work can't write to a store's path."""
+    if is_of_one_process(place.store) and not in_process(how.get("executor")):
+        raise ValueError(
+            f"{type(place.store).__name__} can't be written by other processes, as those of "
+            "this executor: write to a path or URL, or use threads"
+        )
+
+
+def check_outside(place: Any, array: Any) -> None:
+    """ValueError if a store's path is within an array that is read, or around it."""
+    here, there = whereabouts(place), whereabouts(array.store_path)
+    if here.startswith(there) or there.startswith(here):
+        raise ValueError(f"{place} is not outside of the array that is read: give another name")
 
 
 def by_object(store: ChunkStore) -> Iterator[list[Chunk]]:

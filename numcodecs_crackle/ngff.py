@@ -30,6 +30,7 @@ __all__ = [
     "multiscales",
     "names_attributes",
     "nanometres",
+    "ome_attributes",
 ]
 
 # The Zarr format of each version.
@@ -209,9 +210,15 @@ def _versioned(attributes: Mapping[str, Any], where: str) -> tuple[_Value, str |
     ome = root.get("ome")
     if ome is None:
         return root, None
-    version = ome.need("version").text()
+    told = _text_of(ome.get("version"))
+    version = "0.5" if told is None else told  # ome-zarr-py leaves it out beside a list of labels
     _check_version(version, "0.5", ome.where)
     return ome, version
+
+
+def ome_attributes(attributes: Mapping[str, Any], where: str = "attributes") -> dict[str, Any]:
+    """OME's metadata among a group's attributes, unchecked but for their version."""
+    return dict(_versioned(attributes, where)[0].value)
 
 
 def _check_version(version: str, right: str, where: str) -> None:
@@ -253,7 +260,7 @@ def _multiscale(one: _Value, version: str | None) -> Multiscale:
         told = _text_of(one.get("version"))
         version = "0.4" if told is None else told
         _check_version(version, "0.4", one.where)
-    axes = []
+    axes: list[Axis] = []
     for axis in one.need("axes").items(2, 5):
         name = axis.need("name").text()
         if name in [other.name for other in axes]:
@@ -403,7 +410,7 @@ def label_attributes(
         told["properties"] = [{**v, "label-value": k} for k, v in labels.properties.items()]
     if labels.source is not None:
         told["source"] = {"image": labels.source}
-    multiscale = {"name": image.name, "axes": axes, "datasets": datasets}
+    multiscale: dict[str, Any] = {"name": image.name, "axes": axes, "datasets": datasets}
     multiscale |= {"type": how[0], "metadata": dict(how[1])}
     result: dict[str, Any]
     if image.version == "0.4":
@@ -416,7 +423,11 @@ def label_attributes(
     return result
 
 
-def names_attributes(version: str, names: Sequence[str]) -> dict[str, Any]:
-    """The attributes of a group that lists label images."""
+def names_attributes(
+    version: str, names: Sequence[str], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The attributes of a group that lists label images, from those that it has."""
     listed = {"labels": list(names)}
-    return listed if version == "0.4" else {"ome": {"version": version, **listed}}
+    if version == "0.4":
+        return listed
+    return {"ome": {**attributes.get("ome", {}), "version": version, **listed}}
