@@ -233,20 +233,22 @@ def array_options(
     usual: Sequence[int] = [_CHUNKS.get(name, 1) for name in names]
     if isinstance(labels, LabelVolume):
         usual = labels.array.chunks
-    lengths = [min(c, n) for c, n in zip(usual, shape, strict=True)]
-    options: dict[str, Any] = {
-        "chunks": tuple(index(n) for n in _per_axis(chunks, names, lengths, "chunks"))
-    }
-    if min(options["chunks"]) < 1:
-        raise ValueError(f"chunks are of positive lengths, not {options['chunks']}")
+    if shards is None:
+        usual = [min(c, n) for c, n in zip(usual, shape, strict=True)]
+    sizes = tuple(index(n) for n in _per_axis(chunks, names, usual, "chunks"))
+    if min(sizes) < 1:
+        raise ValueError(f"chunks are of positive lengths, not {sizes}")
+    options: dict[str, Any] = {"chunks": sizes}
     if version == "0.4":
         if shards is not None:
             raise ValueError("OME-Zarr 0.4 is of Zarr 2, which has no shards")
         encoding = {"name": "v2", "separator": "/"}
         return options | {"compressors": Crackle(), "chunk_key_encoding": encoding}
     if shards is not None:
-        lengths = list(options["chunks"])
-        options["shards"] = tuple(index(n) for n in _per_axis(shards, names, lengths, "shards"))
+        whole = tuple(index(n) for n in _per_axis(shards, names, sizes, "shards"))
+        if any(n < 1 or n % c for n, c in zip(whole, sizes, strict=True)):
+            raise ValueError(f"shards of {whole} don't have whole chunks of {sizes}")
+        options["shards"] = whole
     return options | {
         "serializer": CrackleCodec(),
         "compressors": None,
