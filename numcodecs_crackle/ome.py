@@ -44,7 +44,7 @@ from numcodecs_crackle.ome_read import (
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import check_dtype
 from numcodecs_crackle.volume import LabelVolume
-from numcodecs_crackle.work import How, run
+from numcodecs_crackle.work import How, check_how, run
 
 __all__ = ["LabelImage", "label_images", "read_labels", "write_labels"]
 
@@ -140,6 +140,7 @@ def write_labels(
     ``overwrite=True``. Metadata that were consolidated are so again; those of groups around
     ``group`` are not.
     """
+    check_how(how)
     array = labels.array if isinstance(labels, LabelVolume) else labels
     dtype, shape = _checked_array(array)
     parent, consolidated = _made(group, version, storage_options)

@@ -149,7 +149,7 @@ def read_labels(
     labels, names = listed(found)
     if name is None:
         if not names and "multiscales" in ngff.ome_attributes(attributes_of(found)):
-            return opened(found, found.basename)
+            return opened(found, where_of(found).rpartition("/")[2])
         if len(names) != 1:
             raise ValueError(f"{where_of(found)} has the label images {names}: name one")
         (name,) = names

@@ -22,7 +22,7 @@ from numcodecs_crackle.index_answers import Covered, covered
 from numcodecs_crackle.listing import LIST_FROM, stored_objects
 from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.stream import fits
-from numcodecs_crackle.work import How, run
+from numcodecs_crackle.work import How, check_how, run
 
 __all__ = ["FEW", "MANY", "VolumeWork"]
 
@@ -120,8 +120,7 @@ class VolumeWork:
             yield result
 
     def _options(self, how: How) -> How:
-        if unknown := set(how) - How.__optional_keys__:
-            raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
+        check_how(how)
         return {
             "executor": how.get("executor") or self._executor,
             "progress": how.get("progress", False),

@@ -15,7 +15,7 @@ from zarr.core.sync import iothread
 from numcodecs_crackle import limits
 from numcodecs_crackle.extras import required
 
-__all__ = ["How", "in_process", "run"]
+__all__ = ["How", "check_how", "in_process", "run"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +37,12 @@ class How(TypedDict, total=False):
 
     executor: Executor | None
     progress: bool
+
+
+def check_how(how: How) -> None:
+    """TypeError for an option that there is not."""
+    if unknown := set(how) - How.__optional_keys__:
+        raise TypeError(f"there is no such option: {', '.join(sorted(unknown))}")
 
 
 def run(
