@@ -111,6 +111,7 @@ class SliceBrowser:
             self._image = self.axes.imshow(drawn, interpolation="nearest")
         else:
             self._image.set_data(drawn)
+            self.figure.canvas.draw_idle()
         for text in self._texts:
             text.remove()
         outline = required("matplotlib.patheffects", "viewer").withStroke(
@@ -125,7 +126,6 @@ class SliceBrowser:
         ]  # fmt: skip
         if self._axis is not None:
             self.axes.set_title(f"{self._volume.names[self._axis]} = {index}")
-        self.figure.canvas.draw_idle()
 
     def _told(self, x: float, y: float) -> str:
         """What is written of the place under the pointer."""
