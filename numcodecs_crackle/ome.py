@@ -108,7 +108,7 @@ def write_labels(
         The path of the image from the label image's group; by default the group, if it is an
         image.
     overwrite : bool
-        Remove a label image of this name first.
+        Remove a label image of this name first. A dask array that reads from it is not noticed.
     **how
         ``executor`` and ``progress``, see `numcodecs_crackle.work.How`. What is no Zarr array
         is copied by threads, and a dask array by dask.
@@ -247,7 +247,7 @@ def _check_name(name: str, others: Sequence[str]) -> None:
 
 def _copy(source: Any, target: zarr.Array[Any], how: How) -> None:
     """Write the finest level, an object at a time."""
-    if hasattr(source, "__dask_graph__"):
+    if hasattr(source, "rechunk"):
         size = target.shards or target.chunks
         blocks = source.astype(target.dtype).rechunk(size)
         required("dask.array", "dask").store(blocks, target, lock=False)
@@ -273,8 +273,8 @@ def _pyramid(
 ) -> None:
     """Make each level of that before."""
     volume = finest
-    for n, factors in enumerate(by, 1):
+    for number, factors in enumerate(by, 1):
         sizes = [-(-n // f) for n, f in zip(volume.shape, factors, strict=True)]
         chunks = [min(c, n) for c, n in zip(volume.array.chunks, sizes, strict=True)]
-        place = group.store_path / str(n)
+        place = group.store_path / str(number)
         volume = LabelVolume(volume.downsample(place, factors, chunks=chunks, **how))

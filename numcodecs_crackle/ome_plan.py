@@ -161,7 +161,9 @@ def _factors_like(
     """The factors of the image's levels, or None if it is of another size."""
     shapes = [dict(zip(image.axes, array.shape, strict=True)) for array in image.arrays]
     known = [name for name in names if name in shapes[0]]
-    if any(shapes[0][a] != n for a, n in zip(names, shape, strict=True) if a in known and n > 1):
+    if not known or any(
+        shapes[0][a] != n for a, n in zip(names, shape, strict=True) if a in known and n > 1
+    ):
         return None
     result = [(1,) * len(names)]
     for before, after in pairwise(shapes):

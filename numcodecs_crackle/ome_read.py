@@ -148,8 +148,10 @@ def read_labels(
     found = _group(group, mode, storage_options)
     labels, names = listed(found)
     if name is None:
-        if not names and "multiscales" in ngff.ome_attributes(attributes_of(found)):
+        if not names and "image-label" in ngff.ome_attributes(attributes_of(found)):
             return opened(found, where_of(found).rpartition("/")[2])
+        if not names:
+            raise ValueError(f"{where_of(found)} has no label images")
         if len(names) != 1:
             raise ValueError(f"{where_of(found)} has the label images {names}: name one")
         (name,) = names

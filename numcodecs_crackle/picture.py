@@ -58,8 +58,10 @@ def colours(labels: npt.NDArray[Any], colormap: Colours = "hashed") -> npt.NDArr
         result = table[place]
     result[labels == 0] = 0
     if isinstance(colormap, Mapping):
-        for label, colour in colormap.items():
-            result[labels == label] = colour[:3]
+        every, index = np.unique(labels, return_inverse=True)
+        for number, label in enumerate(every.tolist()):
+            if label in colormap:
+                result[index.reshape(labels.shape) == number] = colormap[label][:3]
     return result
 
 

@@ -44,7 +44,8 @@ class _Volume(NamedTuple):
             region[of_array] = index if number == axis else slice(None)
         shape = [n for number, n in enumerate(self.shape) if number != axis]
         image = np.asarray(self.read(tuple(region))).reshape(shape)
-        image = image.view(np.uint8) if image.dtype.kind == "b" else image
+        dtype = np.uint8 if image.dtype.kind == "b" else image.dtype.newbyteorder("=")
+        image = image.astype(dtype, copy=False)
         return image.T if self.is_stream else image
 
 

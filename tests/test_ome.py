@@ -313,6 +313,15 @@ def test_refused(tmp_path, cells, options, error, message):
     assert not list(tmp_path.glob("i.zarr/labels"))
 
 
+def test_an_image_is_no_label_image(tmp_path, cells):
+    image = ome.write_labels(cells, tmp_path / "i.zarr")
+    alone = {k: v for k, v in image.group.attrs["ome"].items() if k != "image-label"}
+    image.group.attrs["ome"] = alone
+    with pytest.raises(ValueError, match="has no label images"):
+        ome.read_labels(image.group)
+    assert ome.read_labels(tmp_path / "i.zarr").colors == {}
+
+
 def test_other_arrays_are_refused(tmp_path, cells):
     with pytest.raises(TypeError, match="float"):
         ome.write_labels(cells.astype("f4"), tmp_path / "i.zarr")
@@ -542,6 +551,8 @@ def test_an_image_says_what_is_left_out(tmp_path, cells, version):
     assert ome.write_labels(cells, tmp_path / "i.zarr", "a/b").source == "../../../"
     part = ome.write_labels(cells[:5], tmp_path / "i.zarr", "part", scale={"z": 9})
     assert len(part.arrays) == 1 and part.scales == ((9, 1, 1),)
+    with pytest.raises(ValueError, match="name one"):
+        ome.read_labels(tmp_path / "i.zarr")
     group["s2"].resize((3, 3, 3))
     with pytest.raises(ValueError, match="give levels"):
         ome.write_labels(cells, tmp_path / "i.zarr", "other")

@@ -98,6 +98,7 @@ def test_default_is_the_middle_along_z(cells):
     assert (view(cells[None, None]).labels == cells[3]).all()
     assert (view(cells[None], 1, 2).labels == cells[2]).all()
     assert (view(cells[:1]).labels == cells[0]).all()
+    assert (view(cells.astype(">u4"), index=1, ids=9).labels == cells[1]).all()
     assert (view(cells > 9, index=1).labels == (cells[1] > 9)).all()
     names = zarr.create_array({}, data=cells, dimension_names=("x", "z", "y"))
     assert (view(names).labels == cells[:, 9]).all()
