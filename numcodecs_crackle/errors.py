@@ -21,7 +21,8 @@ class FormatError(CrackleError, ValueError):
     section : str or None
         The section of the stream: "header", "crack index", "labels", "markov model",
         "crack codes", "component checksums" or "shard index"; None if it is the stream as a
-        whole. In a Bloscpack file "bloscpack header", "metadata", "offsets" or "chunk N".
+        whole. In a Bloscpack file "bloscpack header", "metadata", "offsets" or "chunk N". Of
+        OME-Zarr the group, and the place among its attributes.
     slice : int or None
         The z slice, where it is one that is to blame.
     key : str or None

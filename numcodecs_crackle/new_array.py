@@ -20,7 +20,8 @@ from numcodecs_crackle.store import Chunk, ChunkStore
 from numcodecs_crackle.work import How, in_process
 
 __all__ = [
-    "array_like", "by_object", "check_apart", "encoded", "place_for", "read_all", "write_object",
+    "array_like", "by_object", "check_apart", "check_place", "encoded", "place_for", "read_all",
+    "write_object",
 ]  # fmt: skip
 
 
@@ -103,12 +104,17 @@ def place_for(
 ) -> Any:
     """Where to write. ValueError if those who do the work can't write there."""
     place = sync(make_store_path(store, path=name or "", mode="a", storage_options=storage_options))
+    check_place(place, how)
+    return place
+
+
+def check_place(place: Any, how: How) -> None:
+    """ValueError if the processes that do the work can't write to a store's path."""
     if is_of_one_process(place.store) and not in_process(how.get("executor")):
         raise ValueError(
             f"{type(place.store).__name__} can't be written by other processes, as those of "
             "this executor: write to a path or URL, or use threads"
         )
-    return place
 
 
 def check_apart(place: Any, source: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = ("README.md", "docs/damage.md", "docs/neuroglancer.md", "docs/volumes.md")
+NAMES = ("README.md", "docs/damage.md", "docs/neuroglancer.md", "docs/ome.md", "docs/volumes.md")
 PAGES = [Path(__file__).parents[1] / name for name in NAMES]
 BLOCKS = [b for page in PAGES for b in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)]
 
@@ -19,4 +19,4 @@ def test_readme_block(block, tmp_path, monkeypatch):
 
 
 def test_there_are_blocks():
-    assert len(BLOCKS) == 13
+    assert len(BLOCKS) == 17
