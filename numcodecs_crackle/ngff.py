@@ -56,7 +56,7 @@ _NANOMETRES = {f"{prefix}meter": 10.0 ** (power + 9) for prefix, power in _POWER
 _SHORT = {
     "m": "meter", "cm": "centimeter", "mm": "millimeter", "um": "micrometer",
     "\u00b5m": "micrometer", "\u03bcm": "micrometer", "micron": "micrometer",
-    "nm": "nanometer", "pm": "picometer",
+    "nm": "nanometer", "pm": "picometer", "\u00c5": "angstrom",
 }  # fmt: skip
 
 

@@ -11,14 +11,10 @@ import numpy as np
 import zarr
 from zarr.storage import FsspecStore, LocalStore, StorePath
 
+from numcodecs_crackle.ngff import multiscales, nanometres, ome_attributes
+
 __all__ = ["Spacing", "multiscale", "spacing_of"]
 
-_NANOMETRES = {
-    "picometer": 1e-3, "angstrom": 0.1, "nanometer": 1.0, "micrometer": 1e3, "micron": 1e3,
-    "millimeter": 1e6, "centimeter": 1e7, "decimeter": 1e8, "meter": 1e9, "inch": 2.54e7,
-    "pm": 1e-3, "Å": 0.1, "nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "cm": 1e7,
-    "m": 1e9,
-}  # fmt: skip
 # Coordinates that are looked at one by one.
 _MOST = 1 << 20
 
@@ -40,15 +36,15 @@ class Spacing:
     starts: tuple[float, ...] | None = None
 
 
-def nanometres(unit: Any, what: str) -> float:
-    """A unit of length. Without one, numbers are taken for nanometres. ValueError if unknown."""
+def _unit(unit: Any, what: str) -> float:
+    """A unit in nanometres, which numbers without one are. ValueError for none of length."""
     if unit is None or unit == "":
         return 1.0
     text = str(unit)
     for name in (text, text.lower(), text.lower().replace("metre", "meter").removesuffix("s")):
-        if name in _NANOMETRES:
-            return _NANOMETRES[name]
-    raise ValueError(f"the unit of {what} is {text!r:.80}, not one of length: give resolution=")
+        if (found := nanometres(name)) is not None:
+            return found
+    raise ValueError(f"the unit of {what} is {text!r:.80}, not one of length")
 
 
 def spacing_of(array: Any) -> Spacing:
@@ -66,7 +62,7 @@ def spacing_of(array: Any) -> Spacing:
     group, name = _parent(array)
     if group is None:
         return Spacing(names)
-    if _multiscales(group) is not None:
+    if ome_attributes(group.attrs.asdict()).get("multiscales"):
         found = multiscale(group)
         if name in found and len(found[name].names) == array.ndim:
             return found[name]
@@ -106,73 +102,32 @@ def _parent(array: Any) -> tuple[Any, str]:
 # ---- OME-NGFF ----
 
 
-def _multiscales(group: Any) -> Any:
-    """The first multiscale image of a group; None if there is none."""
-    attributes = group.attrs.asdict()
-    ome = attributes.get("ome")
-    found = (ome if isinstance(ome, dict) else attributes).get("multiscales")
-    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
-
-
 def multiscale(group: Any) -> dict[str, Spacing]:
     """The arrays of a multiscale image, the finest first, by their paths in the group.
 
     Raises
     ------
     ValueError
-        If the group has none, or they are not as NGFF 0.4 and 0.5 have them.
+        If the group has none, or a unit is unknown; `FormatError`, which is one, for metadata
+        that are not as NGFF 0.4 and 0.5 have them.
     """
-    found = _multiscales(group)
-    if found is None:
+    found = multiscales(group.attrs.asdict(), str(group.store_path))
+    if not found:
         raise ValueError(f"{group.store_path} is a group without OME multiscales: give its arrays")
-    axes, datasets = found.get("axes"), found.get("datasets")
-    if not _are_objects(axes) or not _are_objects(datasets):
-        raise _senseless("axes and datasets are not lists of objects")
-    names = tuple(str(axis.get("name", "")) for axis in axes)
-    units = np.array(
-        [
-            nanometres(axis.get("unit"), f"axis {axis.get('name')}")
-            if axis.get("type", "space") == "space"
-            else 1.0
-            for axis in axes
-        ]
-    )
-    result = {}
-    for dataset in datasets:
-        step, start = np.ones(len(axes)), np.zeros(len(axes))
-        for holder in (dataset, found):
-            transforms = holder.get("coordinateTransformations", [])
-            for transform in transforms if _are_objects(transforms) else [{}]:
-                kind = transform.get("type")
-                if kind == "scale":
-                    factor = _numbers(transform.get(kind), len(axes))
-                    step, start = step * factor, start * factor
-                elif kind == "translation":
-                    start = start + _numbers(transform.get(kind), len(axes))
-                elif kind != "identity":
-                    raise _senseless(f"a transformation is {kind!r:.80}")
-        if not (step > 0).all():
-            raise _senseless("a scale is not positive")
-        path = dataset.get("path")
-        if not isinstance(path, str):
-            raise _senseless("a dataset has no path")
-        result[path] = Spacing(names, tuple(step * units), tuple(start * units))
-    return result
-
-
-def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) for v in value)
-
-
-def _numbers(value: Any, count: int) -> Any:
-    good = isinstance(value, list) and len(value) == count
-    if not good or not all(type(v) in (int, float) and math.isfinite(v) for v in value):
-        raise _senseless(f"{value!r:.80} is no list of {count} numbers")
-    return np.array(value, float)
-
-
-def _senseless(reason: str) -> ValueError:
-    return ValueError(f"the OME multiscales make no sense, {reason}: give resolution=")
+    image = found[0]
+    names = tuple(axis.name for axis in image.axes)
+    units = [
+        _unit(axis.unit, f"axis {axis.name}") if axis.type in (None, "space") else 1.0
+        for axis in image.axes
+    ]
+    return {
+        level.path: Spacing(
+            names,
+            tuple(a * unit for a, unit in zip(level.scale, units, strict=True)),
+            tuple(a * unit for a, unit in zip(level.translation, units, strict=True)),
+        )
+        for level in image.levels
+    }
 
 
 # ---- xarray ----
@@ -212,5 +167,5 @@ def _regular(group: Any, name: str, n: int) -> tuple[float, float] | None:
         values, right, rtol=1e-9, atol=1e-3 * step
     ):
         return None
-    unit = nanometres(array.attrs.get("units"), f"coordinate {name}")
+    unit = _unit(array.attrs.get("units"), f"coordinate {name}")
     return step * unit, start * unit
