@@ -275,10 +275,9 @@ def _axis(volume: _Volume, axis: int | str | None) -> int | None:
             return None
         return volume.names.index("z") if "z" in volume.names else 0
     if isinstance(axis, str):
-        if axis in volume.names:
-            number = volume.names.index(axis)
-        else:
+        if axis not in volume.names:
             raise ValueError(f"there is no axis {axis!r}, but {volume.names}")
+        number = volume.names.index(axis)
     else:
         number = as_integer(axis)
         if number not in volume.axes:

@@ -615,4 +615,5 @@ def test_naparis_reader(tmp_path, cells, version):
     data, told, _ = layers[1]
     for level, array in zip(data, ours.arrays, strict=True):
         assert (np.asarray(level) == array[:]).all()
-    assert told["name"] == "cells" and list(told["scale"])[-3:] == [4, 1, 1]
+    assert told["name"].endswith("cells") and list(told["scale"])[-3:] == [4, 1, 1]
+    assert list(told["colormap"][3]) == [1, 0, 0, 1]
