@@ -102,6 +102,20 @@ def test_a_read_touches_its_chunks_alone():
     assert source.calls == 4
 
 
+def test_chunks_of_few_bytes():
+    """However many are kept, the next costs no more."""
+    args = bp.BloscpackArgs(False, None)
+    file = bp.BloscpackFile(bp.pack_bytes(DATA * 50, 2, None, bp.BloscArgs(1, 0), args))
+    decoded = []
+    decode = file.chunks.decode
+    file.chunks.decode = lambda i, out=None: decoded.append(i) or decode(i, out)
+    assert b"".join(iter(partial(file.read, 1), b"")) == DATA * 50
+    assert decoded == list(range(25_000))
+    assert 1000 < len(file._kept) < 20_000 and file._kept_bytes <= 1 << 23
+    file.seek(-2000, io.SEEK_END)
+    assert file.read(1) == DATA[:1] and len(decoded) == 25_000
+
+
 def test_file_is_a_file(tmp_path):
     path = tmp_path / "a.blp"
     path.write_bytes(SOURCES[0])
