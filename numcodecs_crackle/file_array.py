@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Generator
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import fileio, measure, stream
-from numcodecs_crackle.array import CrackleArray
+from numcodecs_crackle.array import CrackleArray, as_slice
+from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
 from numcodecs_crackle.partial import Range, labels_of, slices_named, slices_of
 
@@ -113,8 +115,15 @@ class FileArray(CrackleArray):
 
     def _picked(self, z: int | slice) -> npt.NDArray[np.intp]:
         """The slices of an index, ascending. IndexError if there is none."""
-        every = np.arange(self.shape[2], dtype=np.intp)
-        return np.sort(np.atleast_1d(every[z]))
+        with self._lock:
+            end = self._file.seek(0, io.SEEK_END)
+            length = self._file.tell() if end is None else end
+        if self._head.header_bytes + self._head.grid_index_bytes > length:
+            raise FormatError("the crack index is cut off", "crack index")
+        picked = range(self.shape[2])[as_slice(z)]
+        if not isinstance(z, slice) and not picked:
+            raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
+        return np.sort(np.arange(picked.start, picked.stop, picked.step, dtype=np.intp))
 
     def num_labels(self) -> int:
         """The number of labels."""

@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import threading
+from dataclasses import replace
 from functools import partial
 
 import fsspec
@@ -23,6 +24,7 @@ from numcodecs_crackle.array import CrackleArray
 from numcodecs_crackle.bloscpack_file import STREAM_CHUNK, BloscpackWriter
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.file_array import FileArray
+from numcodecs_crackle.header import CrackleHeader
 
 DATA = np.random.default_rng(0).integers(0, 9, 1000, dtype=np.uint8).tobytes()
 
@@ -304,6 +306,30 @@ def test_damage_names_the_chunk(labels, tmp_path):
     path.write_bytes(data[:20])
     with pytest.raises(FormatError, match="bloscpack header"):
         files.load(path)
+
+
+def test_slices_that_are_not_there(labels):
+    """A header may claim 2^32 of them: they are not counted up."""
+    head = CrackleHeader.frombytes(ck.compress(labels))
+    lies = [replace(head, sz=2**32 - 1, crc=None).tobytes() + bytes(100)]
+    lies.append(replace(head, sx=2**32 - 1, sy=2**32 - 1, sz=2**32 - 1, crc=None).tobytes())
+    for lie in lies:
+        for array in (FileArray(bp.BloscpackFile(bp.pack_bytes(lie))), CrackleArray(lie)):
+            for ask in (
+                lambda a: a[:, :, 3], lambda a: a[:, :, ::-2], lambda a: a[:, :, 2:2],
+                lambda a: a.labels(3), lambda a: a.labels(slice(5, 1, -1)),
+                lambda a: a.__setitem__(np.s_[0, 0, 0], 3),
+            ):  # fmt: skip
+                with pytest.raises(FormatError):
+                    ask(array)
+
+
+def test_2_32_slices_without_voxels():
+    head = CrackleHeader.frombytes(ck.compress(np.zeros((0, 5, 1), "u2")))
+    empty = replace(head, sz=2**32 - 1, crc=None).tobytes()
+    for array in (FileArray(bp.BloscpackFile(bp.pack_bytes(empty))), CrackleArray(empty)):
+        assert array[:, :, ::2].shape == (0, 5, 2**31) and array[:, :, 3].shape == (0, 5)
+        assert array.labels(slice(None, None, 2)).size == 0 and array.labels(7).size == 0
 
 
 def test_measures_beside_the_file(labels, tmp_path, monkeypatch):
