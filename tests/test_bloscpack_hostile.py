@@ -187,6 +187,21 @@ def test_claims_allocate_nothing():
     assert peak(work) < 3 << 20
 
 
+def test_an_array_that_no_memory_has_room_for():
+    """A megabyte may claim 30 GB: what is told is that they are not there."""
+    each, n, packed_each = 2**31 - 17, 15, 70_000
+    metadata = {"dtype": "'|u1'", "shape": [each * n], "order": "C", "container": "numpy"}
+    whole = bytearray(
+        bp.pack_bytes(b"", metadata=metadata, bloscpack_args=bp.BloscpackArgs(False, None))
+    )
+    struct.pack_into("<iiq", whole, 8, each, each, n)
+    del whole[-16:]
+    chunk = struct.pack("<4BIII", 2, 1, 0x81, 1, each, 1 << 18, packed_each)
+    whole += chunk.ljust(packed_each, b"\0") * n
+    with pytest.raises(FormatError, match="chunk 0: Blosc can't decode it"):
+        bp.unpack_ndarray_from_bytes(whole)
+
+
 def metadata_of(text: bytes, **fields) -> bytes:
     """A file with some metadata, and a header of it that may lie."""
     codec = fields.pop("codec", 0)
