@@ -136,7 +136,8 @@ def pack_file_to_file(
         Bytes, or a text such as "1M" or "max". The last chunk has the rest; one chunk is no
         larger than the file.
     metadata : anything that JSON has, optional
-        Stored with it.
+        Stored with it: up to 64 MiB of JSON; of more than 16 MiB, or 2^18 values, less if it
+        compresses well, as what is read must have earned the memory it takes.
     blosc_args : BloscArgs, optional
     bloscpack_args : BloscpackArgs, optional
     metadata_args : MetadataArgs, optional
