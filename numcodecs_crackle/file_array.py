@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import fileio, measure, stream
+from numcodecs_crackle import fileio, limits, measure, stream
 from numcodecs_crackle.array import CrackleArray, as_slice
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader
@@ -67,6 +67,11 @@ class FileArray(CrackleArray):
                 return bytes(self._file.read())
             return fileio.read(self._file, stop - start)
 
+    def _length(self) -> int:
+        with self._lock:
+            end = self._file.seek(0, io.SEEK_END)
+            return int(self._file.tell() if end is None else end)
+
     def _answer(self, plan: Generator[list[Range], list[Any], Any]) -> Any:
         """What a plan comes to, from the bytes of the file that it wants."""
         try:
@@ -115,9 +120,7 @@ class FileArray(CrackleArray):
 
     def _picked(self, z: int | slice) -> npt.NDArray[np.intp]:
         """The slices of an index, ascending. IndexError if there is none."""
-        with self._lock:
-            end = self._file.seek(0, io.SEEK_END)
-            length = self._file.tell() if end is None else end
+        length = self._length()
         if self._head.header_bytes + self._head.grid_index_bytes > length:
             raise FormatError("the crack index is cut off", "crack index")
         picked = range(self.shape[2])[as_slice(z)]
@@ -160,8 +163,10 @@ class FileArray(CrackleArray):
         zs = self._picked(z)
         if not len(zs):
             return super()._slices(z)
+        # By all of the stream's bytes, of which these slices have a few.
+        limits.check(len(zs), self._head.sx * self._head.sy, self._length(), self.max_voxels)
         binary, _ = self._answer(slices_of(zs, verify=self._verify))
         with slices_named(zs):
-            block = stream.decompress(binary, None, self.parallel, max_voxels=self.max_voxels)
+            block = stream.decompress(binary, None, self.parallel, max_voxels=limits.EXPECTED)
         backward = isinstance(z, slice) and z.step is not None and z.step < 0
         return block[:, :, ::-1] if backward else block

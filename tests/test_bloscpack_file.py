@@ -324,6 +324,16 @@ def test_slices_that_are_not_there(labels):
                     ask(array)
 
 
+def test_a_slice_is_believed_by_all_bytes_of_the_stream():
+    """As in memory: not by those of the slice alone."""
+    side = 11_600  # more than 2^27 voxels
+    array = np.full((side, side, 2), 7, "u1", order="F")
+    array[:400, :400, 1] = np.random.default_rng(0).integers(0, 9, (400, 400))
+    binary = ck.compress(array)
+    there = FileArray(bp.BloscpackFile(bp.pack_bytes(binary)))
+    assert there[:, :, 0][::99, ::99].min() == CrackleArray(binary)[:, :, 0][::99, ::99].max() == 7
+
+
 def test_2_32_slices_without_voxels():
     head = CrackleHeader.frombytes(ck.compress(np.zeros((0, 5, 1), "u2")))
     empty = replace(head, sz=2**32 - 1, crc=None).tobytes()
