@@ -315,8 +315,12 @@ class CrackleArray:
             self.parallel,
             allow_pins=int(head.label_format != LabelFormat.FLAT),
         )
-        before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
-        self.binary = stack.zstack([before, coded, after], head.markov_model_order, self.parallel)
+        # Parts may have few of the bytes that the whole is believed by.
+        with limits.max_voxels(limits.most(len(self.binary), self.max_voxels)):
+            before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
+            self.binary = stack.zstack(
+                [before, coded, after], head.markov_model_order, self.parallel
+            )
 
     # ---- measures ----
 
@@ -574,5 +578,6 @@ def compressa(labels: Any, *args: Any, **kwargs: Any) -> CrackleArray:
     parallel = kwargs.get("parallel", 0)
     if isinstance(labels, CrackleArray):
         order = args[0] if args else kwargs.get("markov_model_order", 0)
-        return CrackleArray(edit.reencode(labels.binary, order, parallel), parallel)
+        binary = edit.reencode(labels, order, parallel)
+        return CrackleArray(binary, parallel, max_voxels=labels.max_voxels)
     return CrackleArray(stream.compress(labels, *args, **kwargs), parallel)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from numcodecs_crackle import fileio, limits, measure, stream
 from numcodecs_crackle.array import CrackleArray, as_slice
 from numcodecs_crackle.errors import FormatError
-from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.partial import Range, labels_of, slices_named, slices_of
 
 __all__ = ["FileArray"]
@@ -112,11 +112,17 @@ class FileArray(CrackleArray):
 
     def labels(self, z: int | slice | None = None) -> npt.NDArray[Any]:
         """The labels, sorted; of slice ``z``, or of a range of slices."""
-        if self._whole is not None or not self.size:
+        if not self._read_in_parts:
             return super().labels(z)
         zs = None if z is None else self._picked(z)
         found: npt.NDArray[Any] = self._answer(labels_of(zs))
         return found
+
+    @property
+    def _read_in_parts(self) -> bool:
+        """Whether parts make sense: pins don't name the labels of a slice."""
+        flat = self._head.label_format == LabelFormat.FLAT
+        return self._whole is None and flat and self.size > 0
 
     def _picked(self, z: int | slice) -> npt.NDArray[np.intp]:
         """The slices of an index, ascending. IndexError if there is none."""
@@ -158,7 +164,7 @@ class FileArray(CrackleArray):
 
     def _slices(self, z: Any) -> npt.NDArray[Any]:
         """The slices of a z index, decoded."""
-        if self._whole is not None or not self.size:
+        if not self._read_in_parts:
             return super()._slices(z)
         zs = self._picked(z)
         if not len(zs):
