@@ -156,7 +156,7 @@ class Stream:
         """FormatError if so many slices have more voxels than the stream is believed to have.
 
         ``most``: voxels, if the caller says it. All that reads borders asks, but for `decode`:
-        there those do who make the array.
+        there those do who make the array; and `pin`, of what was made here.
         """
         limits.check(slices, self.pixels, self.nbytes, self.max_voxels if most is None else most)
 
