@@ -156,7 +156,7 @@ class Stream:
         """FormatError if so many slices have more voxels than the stream is believed to have.
 
         ``most``: voxels, if the caller says it. All that reads borders asks, but for `decode`:
-        there those do who make the array.
+        there those do who make the array; and `pin`, of what was made here.
         """
         limits.check(slices, self.pixels, self.nbytes, self.max_voxels if most is None else most)
 
@@ -508,9 +508,11 @@ class Stream:
 
 
 def pin(flat: bytes, effort: int, background: int | None) -> bytes:
-    """A stream of flat labels with pins instead; itself where it can't have any."""
+    """A stream of flat labels with pins instead; itself where it can't have any.
+
+    It was just made, of an array or of a stream that was believed: nobody is asked again.
+    """
     stream = Stream(flat)
-    stream.allow(stream.slices)
     wanted = ffi.NULL if background is None else ffi.new("uint64_t *", background)
     pointer, size, error = ffi.new("uint8_t **"), ffi.new("size_t *"), ffi.new(_new_error)
     with _workspace() as workspace:

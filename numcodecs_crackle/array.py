@@ -12,6 +12,7 @@ import numpy.typing as npt
 from numcodecs_crackle import blockwise, edit, limits, measure, stack, stream
 from numcodecs_crackle.components import connected_components
 from numcodecs_crackle.each import each
+from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.pool import mode_pooling_2x2x1
 
@@ -29,7 +30,7 @@ def _operator(symbol: str, swapped: bool = False) -> Callable[[CrackleArray, Any
     return lambda self, other: self._operate(other, symbol, swapped)
 
 
-def _as_slice(z: Any) -> slice:
+def as_slice(z: Any) -> slice:
     """The index of a slice, or a range of them, as a range."""
     if isinstance(z, slice):
         return z
@@ -134,10 +135,10 @@ class CrackleArray:
         """The labels, sorted; of slice ``z``, or of a range of slices."""
         if z is None:
             return stream.labels(self)
-        picked = range(self.shape[2])[_as_slice(z)]
+        picked = range(self.shape[2])[as_slice(z)]
         if not isinstance(z, slice) and not len(picked):
             raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
-        if not len(picked):
+        if not len(picked) or not self.size:
             return np.zeros(0, self.dtype)
         if picked.step == 1:
             return stream.labels_for_z_range(self, picked.start, picked.stop)
@@ -215,7 +216,11 @@ class CrackleArray:
         plain = (int, np.integer, slice, type(Ellipsis))
         if any(not isinstance(e, plain) or isinstance(e, (bool, np.bool_)) for e in entries):
             return None
-        np.broadcast_to(np.zeros((), np.bool_), self.shape[:3])[index]
+        try:
+            probe = np.broadcast_to(np.zeros((), np.bool_), self.shape[:3])
+        except ValueError as error:  # axes of up to 2^32, which no array has together
+            raise FormatError(f"no array has the shape {self.shape[:3]}", "header") from error
+        probe[index]
         at = [i for i, e in enumerate(entries) if e is Ellipsis]
         missing = (slice(None),) * (3 - len(entries) + len(at))
         split = at[0] if at else len(entries)
@@ -244,7 +249,7 @@ class CrackleArray:
     def _slices(self, z: Any) -> npt.NDArray[Any]:
         """The slices of a z index, decoded."""
         sz = self.shape[2]
-        picked = range(sz)[_as_slice(z)]
+        picked = range(sz)[as_slice(z)]
         ends = (picked[0], picked[-1]) if len(picked) else (0, -1)
         low, high = min(ends), max(ends) + 1
         if len(picked) == high - low:
@@ -254,6 +259,8 @@ class CrackleArray:
         opened.allow(len(picked))
         order: Literal["F", "C"] = "F" if head.fortran_order else "C"
         result = np.empty((head.sx, head.sy, len(picked)), head.dtype, order=order)
+        if not result.size:  # and there may be 2^32 slices of nothing
+            return result
         for i, one in enumerate(picked):
             result[:, :, i : i + 1] = stream.decompress_range(self, one, one + 1, self.parallel)
         return result
@@ -284,7 +291,7 @@ class CrackleArray:
             block[index] = data
         else:
             x, y, z = basic
-            picked = range(sz)[_as_slice(z)]
+            picked = range(sz)[as_slice(z)]
             if not len(picked) or not head.voxels():
                 np.broadcast_to(np.zeros((), head.dtype), self.shape)[index].copy()[...] = data
                 return
@@ -308,8 +315,12 @@ class CrackleArray:
             self.parallel,
             allow_pins=int(head.label_format != LabelFormat.FLAT),
         )
-        before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
-        self.binary = stack.zstack([before, coded, after], head.markov_model_order, self.parallel)
+        # Parts may have few of the bytes that the whole is believed by.
+        with limits.max_voxels(limits.most(len(self.binary), self.max_voxels)):
+            before, _, after = stack.zcut(self, [0, low, high, sz], self.parallel)
+            self.binary = stack.zstack(
+                [before, coded, after], head.markov_model_order, self.parallel
+            )
 
     # ---- measures ----
 
@@ -567,5 +578,6 @@ def compressa(labels: Any, *args: Any, **kwargs: Any) -> CrackleArray:
     parallel = kwargs.get("parallel", 0)
     if isinstance(labels, CrackleArray):
         order = args[0] if args else kwargs.get("markov_model_order", 0)
-        return CrackleArray(edit.reencode(labels.binary, order, parallel), parallel)
+        binary = edit.reencode(labels, order, parallel)
+        return CrackleArray(binary, parallel, max_voxels=labels.max_voxels)
     return CrackleArray(stream.compress(labels, *args, **kwargs), parallel)

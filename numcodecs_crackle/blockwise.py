@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from numcodecs_crackle import limits
 from numcodecs_crackle.edit import ascontiguousarray, asfortranarray
 from numcodecs_crackle.stack import zstack
 from numcodecs_crackle.stream import compress, decompress, opened
@@ -49,7 +50,8 @@ def by_blocks(
     if not results:
         empty = [np.zeros((0, 0, 0), head.dtype) for head in heads]
         results = [compress(np.zeros(shape, function(*empty).dtype, order="F"))]
-    stacked = zstack(results, parallel=parallel)
+    with limits.max_voxels(limits.EXPECTED):  # what was just made
+        stacked = zstack(results, parallel=parallel)
     return bytes((asfortranarray if heads[0].fortran_order else ascontiguousarray)(stacked))
 
 

@@ -136,7 +136,8 @@ def pack_file_to_file(
         Bytes, or a text such as "1M" or "max". The last chunk has the rest; one chunk is no
         larger than the file.
     metadata : anything that JSON has, optional
-        Stored with it.
+        Stored with it: up to 64 MiB of JSON; of more than 16 MiB, or 2^18 values, less if it
+        compresses well, as what is read must have earned the memory it takes.
     blosc_args : BloscArgs, optional
     bloscpack_args : BloscpackArgs, optional
     metadata_args : MetadataArgs, optional
@@ -177,7 +178,8 @@ def pack_bytes_to_file(
     metadata_args: MetadataArgs | None = None,
 ) -> None:
     """Pack bytes, or any buffer, to a file: see `pack_file_to_file`."""
-    view = memoryview(bytes_).cast("B")
+    view = memoryview(bytes_)
+    view = view.cast("B") if view.nbytes else memoryview(b"")
     with _sink(out_file) as sink:
         _pack(
             lambda start, stop: view[start:stop], len(view), sink, chunk_size, metadata,
@@ -356,16 +358,23 @@ def _unpack_ndarray(chunks: Chunks) -> npt.NDArray[Any]:
             f"and {chunks.size} are packed",
             "metadata",
         )
-    # Pages that no chunk is decoded to are never touched: a lie costs none.
-    flat = np.empty(chunks.size, np.uint8)
+    try:  # pages that no chunk is decoded to are never touched: a lie costs none
+        flat = np.empty(chunks.size, np.uint8)
+    except MemoryError:
+        for _ in chunks:  # FormatError if they aren't there
+            pass
+        raise
     view = flat.data
     places = (chunks.span(i) for i in range(chunks.count))
     jobs = (partial(chunks.decode, i, view[a:b]) for i, (a, b) in enumerate(places))
     for _ in in_order(jobs, chunks.size, chunks.header.chunk_size):
         pass
-    if not dtype.itemsize:
-        return np.zeros(shape, dtype)
-    return flat.view(dtype).reshape(shape, order=order)  # type: ignore[call-overload, no-any-return]
+    try:
+        if not dtype.itemsize:  # as a field, or numpy takes a text of no letters for one of one
+            return np.zeros(shape, [("", dtype)])["f0"]
+        return flat.view(dtype).reshape(shape, order=order)  # type: ignore[call-overload, no-any-return]
+    except ValueError as error:
+        raise FormatError(f"no array has the shape {shape}: {error}", "metadata") from error
 
 
 def _array_of(metadata: Any) -> tuple[np.dtype[Any], tuple[int, ...], str]:
@@ -392,7 +401,12 @@ def _array_of(metadata: Any) -> tuple[np.dtype[Any], tuple[int, ...], str]:
 
 
 def _dtype_of(text: Any) -> np.dtype[Any]:
-    """A dtype of its description, which is a Python literal; of older files its name."""
+    """A dtype of its description, which is a Python literal.
+
+    Before bloscpack 0.7.2 it was no text of one: the name, or of fields lists of lists.
+    """
+    if isinstance(text, list):
+        return np.lib.format.descr_to_dtype(_fields(text))
     if not isinstance(text, str) or len(text) > _MOST_DTYPE:
         raise ValueError("it is no text, or a long one")
     if text[:1] not in "'\"[(":
@@ -400,6 +414,18 @@ def _dtype_of(text: Any) -> np.dtype[Any]:
     if not _LITERAL.fullmatch(text):
         raise ValueError("it is no literal")
     return np.lib.format.descr_to_dtype(ast.literal_eval(text))
+
+
+def _fields(listed: list[Any]) -> list[Any]:
+    """Fields that JSON has as lists, of name, kind and perhaps shape."""
+    return [
+        (name, _fields(kind) if isinstance(kind, list) else kind, *map(_shape, shape))
+        for name, kind, *shape in listed
+    ]
+
+
+def _shape(shape: Any) -> Any:
+    return tuple(shape) if isinstance(shape, list) else shape
 
 
 pack_file = pack_file_to_file

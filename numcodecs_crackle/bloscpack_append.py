@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ __all__ = ["append", "append_to"]
 def append(
     orig_file: Any,
     new_file: Any,
-    blosc_args: BloscArgs | None = None,
+    blosc_args: Mapping[str, Any] | None = None,
     metadata: Any = None,
     progress: bool = False,
 ) -> None:
@@ -37,8 +37,9 @@ def append(
         Of the Bloscpack file.
     new_file : path
         Of what is appended; it is packed here.
-    blosc_args : BloscArgs, optional
-        For what is appended; the checksum is that of the file.
+    blosc_args : BloscArgs or dict, optional
+        For what is appended; what is None, or not there, is the default, and of the typesize
+        what the file has. The checksum is that of the file.
     metadata : anything that JSON has, optional
         In place of what is stored there, in the room that was kept for it. The file is then
         copied, and replaced as a whole.
@@ -105,16 +106,14 @@ def append_to(
     file: Any,
     source: Any,
     size: int,
-    blosc_args: BloscArgs | None = None,
+    blosc_args: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> None:
     """Append ``size`` bytes of a file object to a Bloscpack file, open to read and write.
 
     Raises what `append` does.
     """
-    args = blosc_args or BloscArgs()
-    args.check()
-    _Append(file, source, size, args).run(progress)
+    _Append(file, source, size, blosc_args).run(progress)
 
 
 class _Append:
@@ -134,10 +133,15 @@ class _Append:
     An offset (8 bytes) and the header's part (20) are each one write, taken to be done or not.
     """
 
-    def __init__(self, file: Any, source: Any, size: int, args: BloscArgs) -> None:
-        self.file, self.source, self.size, self.args = file, source, size, args
+    def __init__(self, file: Any, source: Any, size: int, args: Mapping[str, Any] | None) -> None:
+        self.file, self.source, self.size = file, source, size
         self.chunks = chunks = Chunks(file)
         head = self.head = chunks.header
+        given = {key: value for key, value in (args or {}).items() if value is not None}
+        if head.typesize > 0:  # as bloscpack has it: all chunks are of elements of that size
+            given.setdefault("typesize", head.typesize)
+        self.args = BloscArgs(**given)
+        self.args.check()
         if not head.offsets or head.nchunks < 1:
             raise ValueError("a file without offsets can't be appended to: pack it again")
         if head.chunk_size < 1 or head.last_chunk < 1:

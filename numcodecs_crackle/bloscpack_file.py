@@ -17,6 +17,7 @@ from numcodecs_crackle.bloscpack_format import CHECKSUMS, Header
 __all__ = ["BloscpackFile", "BloscpackWriter"]
 
 _KEPT_BYTES = 1 << 23
+_KEPT_EACH = 1 << 9  # what Python takes for a chunk, besides its bytes
 # Of files that are read in parts: small enough that a part is one, or a few.
 STREAM_CHUNK = 1 << 15
 STREAM_ARGS = BloscArgs(typesize=1, clevel=5, shuffle=False, cname="zstd")
@@ -50,6 +51,7 @@ class BloscpackFile(io.BufferedIOBase):
         self._at = 0
         self._lock = threading.RLock()
         self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._kept_bytes = 0
         try:
             self.chunks = Chunks(source)
         except BaseException:
@@ -101,12 +103,13 @@ class BloscpackFile(io.BufferedIOBase):
             raise ValueError("I/O operation on closed file")
 
     def _decoded(self, i: int) -> Any:
-        chunk = self._kept.pop(i, None)
-        if chunk is None:
-            chunk = self.chunks.decode(i)
-        self._kept[i] = chunk
-        while len(self._kept) > 1 and sum(map(len, self._kept.values())) > _KEPT_BYTES:
-            self._kept.popitem(last=False)
+        if i in self._kept:
+            self._kept.move_to_end(i)
+            return self._kept[i]
+        chunk = self._kept[i] = self.chunks.decode(i)
+        self._kept_bytes += len(chunk) + _KEPT_EACH
+        while len(self._kept) > 1 and self._kept_bytes > _KEPT_BYTES:
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1]) + _KEPT_EACH
         return chunk
 
     def readinto(self, buffer: Any) -> int:

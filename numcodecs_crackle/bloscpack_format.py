@@ -24,7 +24,11 @@ __all__ = [
 
 MOST_CHUNK = 2**31 - 1 - 16  # what Blosc takes at once
 MOST_CHUNKS = 2**63 - 1
-MOST_METADATA = 1 << 26  # its JSON; what that becomes in memory is several times as large
+# Of metadata, which is in memory as a whole: bytes of JSON, and the values in it, of which each
+# takes some tens of bytes; and how many more of them each byte that is stored brings.
+MOST_METADATA = 1 << 26
+_FREE_METADATA, _METADATA_A_BYTE = 1 << 24, 16
+_FREE_VALUES, _VALUES_A_BYTE = 1 << 18, 1
 # No codec of Blosc makes more of a byte: Zstd's blocks of one repeated byte.
 MOST_RATIO = 1 << 15
 MAGIC = b"blpk"
@@ -205,11 +209,19 @@ class MetadataHeader:
         return self.SIZE + self.max_meta_size + self.meta_checksum.size
 
 
+def _excess(size: int, stored: int, text: bytes = b"") -> str:
+    """What is too much about metadata of so many bytes, by those that it is stored in."""
+    most = min(MOST_METADATA, _FREE_METADATA + _METADATA_A_BYTE * stored)
+    if size > most:
+        return f"it has {size} bytes: {most} are the most"
+    values = text.count(b",") + text.count(b"[") + text.count(b"{")
+    most = _FREE_VALUES + _VALUES_A_BYTE * stored
+    return f"it has {values} values: {most} are the most" if values > most else ""
+
+
 def metadata_section(metadata: Any, args: MetadataArgs) -> bytes:
     """A section of metadata. TypeError or ValueError for what is no JSON, or has no room."""
     text = json.dumps(metadata, separators=(",", ":")).encode()
-    if len(text) > MOST_METADATA:
-        raise ValueError(f"metadata of {len(text)} bytes: {MOST_METADATA} is the most")
     if args.magic_format != b"JSON":
         raise ValueError(f"metadata is JSON, not {args.magic_format!r}")
     if str(args.meta_codec) not in _META_CODECS:
@@ -221,6 +233,8 @@ def metadata_section(metadata: Any, args: MetadataArgs) -> bytes:
         packed = zlib.compress(text, args.meta_level)
         if len(packed) < len(text):
             data, codec = packed, "zlib"
+    if excess := _excess(len(text), len(data), text):
+        raise ValueError(f"metadata can't be stored: {excess}")
     most = args.effective_max_meta_size(len(text))
     if not len(data) <= most < 1 << 32:
         raise ValueError(f"max_meta_size is {most}: the metadata takes {len(data)}")
@@ -235,10 +249,8 @@ def metadata_from(head: MetadataHeader, data: Any, checksum: Any) -> Any:
         raise UnsupportedError(f"it is {head.magic_format!r}, not JSON", "metadata")
     if head.meta_checksum.of(data) != bytes(checksum):
         raise FormatError(f"it does not match its {head.meta_checksum.name}", "metadata")
-    if head.meta_size > MOST_METADATA:
-        raise UnsupportedError(
-            f"it has {head.meta_size} bytes: {MOST_METADATA} are read at most", "metadata"
-        )
+    if excess := _excess(head.meta_size, len(data)):
+        raise UnsupportedError(excess, "metadata")
     text = bytes(data)
     if head.meta_codec == "zlib":
         unpacker = zlib.decompressobj()
@@ -248,6 +260,8 @@ def metadata_from(head: MetadataHeader, data: Any, checksum: Any) -> Any:
             raise FormatError(f"zlib can't decode it: {error}", "metadata") from error
         if len(text) != head.meta_size or not unpacker.eof:
             raise FormatError(f"it does not have the {head.meta_size} bytes it says", "metadata")
+    if excess := _excess(len(text), len(data), text):
+        raise UnsupportedError(excess, "metadata")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

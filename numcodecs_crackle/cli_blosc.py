@@ -62,7 +62,7 @@ def add(commands: Any, replacing: argparse.ArgumentParser) -> None:
         ["append", "a"],
         "append what a file holds to a packed file",
         "append data.dat.blp more.dat",
-        *(_blosc_options(), _shared()),
+        *(_blosc_options("that of FILE"), _shared()),
         more="FILE is the packed one. If it is interrupted, FILE holds what it held before.",
         rest="new",
     )
@@ -115,16 +115,16 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
-def _blosc_options() -> argparse.ArgumentParser:
+def _blosc_options(typesize: int | str = bloscpack.BloscArgs().typesize) -> argparse.ArgumentParser:
     default = bloscpack.BloscArgs()
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument(
         "-t",
         "--typesize",
         type=_number(1, blosc.MAX_TYPESIZE),
-        default=default.typesize,
+        default=typesize if isinstance(typesize, int) else None,
         metavar="N",
-        help=f"bytes of an element; {default.typesize} by default",
+        help=f"bytes of an element; {typesize} by default",
     )
     parent.add_argument(
         "-l",

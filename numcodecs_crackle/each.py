@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from numcodecs_crackle import limits
 from numcodecs_crackle.edit import astype, remap
 from numcodecs_crackle.measure import totals
-from numcodecs_crackle.stream import decompress
+from numcodecs_crackle.stream import decompress, opened
 from numcodecs_crackle.stream import labels as labels_of
 
 __all__ = ["each"]
@@ -83,6 +84,13 @@ class _Images:
         for i in range(0, len(self._labels), _AT_A_TIME):
             batch = self._labels[i : i + _AT_A_TIME]
             mapping = others | {label: number for number, label in enumerate(batch, 1)}
-            image = decompress(astype(remap(self._binary, mapping), np.uint8), None, self._parallel)
+            stream, _ = opened(self._binary)
+            stream.allow(stream.slices)
+            image = decompress(
+                astype(remap(self._binary, mapping), np.uint8),
+                None,
+                self._parallel,
+                max_voxels=limits.EXPECTED,
+            )
             for number, label in enumerate(batch, 1):
                 yield label, number, image

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, limits
 from numcodecs_crackle.header import CrackFormat, CrackleHeader, LabelFormat
 from numcodecs_crackle.sections import Sections, raw, stored_dtype
 from numcodecs_crackle.stream import check_dtype, check_markov_order, fits, label_groups, opened
@@ -202,7 +202,7 @@ def mask(
 ) -> bytes:
     """Give labels one value. Labels that are not there are passed over."""
     mapping = {int(label): int(value) for label in labels}
-    return condense_unique(remap(binary, mapping, True, in_place, parallel))
+    return _remapped(binary, mapping, in_place, parallel)
 
 
 def mask_except(
@@ -215,7 +215,14 @@ def mask_except(
     """Give all labels but some one value."""
     keep = {int(label) for label in labels}
     mapping = {label: int(value) for label in labels_of(binary).tolist() if label not in keep}
-    return condense_unique(remap(binary, mapping, True, in_place, parallel))
+    return _remapped(binary, mapping, in_place, parallel)
+
+
+def _remapped(binary: Any, mapping: dict[int, int], in_place: bool, parallel: int) -> bytes:
+    """Other labels, and a table of those that are left; within the limit of the stream."""
+    stream, _ = opened(binary)
+    with limits.max_voxels(limits.most(stream.nbytes, stream.max_voxels)):
+        return condense_unique(remap(binary, mapping, True, in_place, parallel))
 
 
 def condense_unique(binary: Any) -> bytes:

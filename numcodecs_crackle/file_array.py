@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Callable, Generator
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import fileio, measure, stream
-from numcodecs_crackle.array import CrackleArray
-from numcodecs_crackle.header import CrackleHeader
+from numcodecs_crackle import fileio, limits, measure, stream
+from numcodecs_crackle.array import CrackleArray, as_slice
+from numcodecs_crackle.errors import FormatError
+from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.partial import Range, labels_of, slices_named, slices_of
 
 __all__ = ["FileArray"]
@@ -65,6 +67,11 @@ class FileArray(CrackleArray):
                 return bytes(self._file.read())
             return fileio.read(self._file, stop - start)
 
+    def _length(self) -> int:
+        with self._lock:
+            end = self._file.seek(0, io.SEEK_END)
+            return int(self._file.tell() if end is None else end)
+
     def _answer(self, plan: Generator[list[Range], list[Any], Any]) -> Any:
         """What a plan comes to, from the bytes of the file that it wants."""
         try:
@@ -105,16 +112,27 @@ class FileArray(CrackleArray):
 
     def labels(self, z: int | slice | None = None) -> npt.NDArray[Any]:
         """The labels, sorted; of slice ``z``, or of a range of slices."""
-        if self._whole is not None or not self.size:
+        if not self._read_in_parts:
             return super().labels(z)
         zs = None if z is None else self._picked(z)
         found: npt.NDArray[Any] = self._answer(labels_of(zs))
         return found
 
+    @property
+    def _read_in_parts(self) -> bool:
+        """Whether parts make sense: pins don't name the labels of a slice."""
+        flat = self._head.label_format == LabelFormat.FLAT
+        return self._whole is None and flat and self.size > 0
+
     def _picked(self, z: int | slice) -> npt.NDArray[np.intp]:
         """The slices of an index, ascending. IndexError if there is none."""
-        every = np.arange(self.shape[2], dtype=np.intp)
-        return np.sort(np.atleast_1d(every[z]))
+        length = self._length()
+        if self._head.header_bytes + self._head.grid_index_bytes > length:
+            raise FormatError("the crack index is cut off", "crack index")
+        picked = range(self.shape[2])[as_slice(z)]
+        if not isinstance(z, slice) and not picked:
+            raise IndexError(f"slice {z} is out of bounds for {self.shape[2]} slices")
+        return np.sort(np.arange(picked.start, picked.stop, picked.step, dtype=np.intp))
 
     def num_labels(self) -> int:
         """The number of labels."""
@@ -146,13 +164,15 @@ class FileArray(CrackleArray):
 
     def _slices(self, z: Any) -> npt.NDArray[Any]:
         """The slices of a z index, decoded."""
-        if self._whole is not None or not self.size:
+        if not self._read_in_parts:
             return super()._slices(z)
         zs = self._picked(z)
         if not len(zs):
             return super()._slices(z)
+        # By all of the stream's bytes, of which these slices have a few.
+        limits.check(len(zs), self._head.sx * self._head.sy, self._length(), self.max_voxels)
         binary, _ = self._answer(slices_of(zs, verify=self._verify))
         with slices_named(zs):
-            block = stream.decompress(binary, None, self.parallel, max_voxels=self.max_voxels)
+            block = stream.decompress(binary, None, self.parallel, max_voxels=limits.EXPECTED)
         backward = isinstance(z, slice) and z.step is not None and z.step < 0
         return block[:, :, ::-1] if backward else block

@@ -74,17 +74,26 @@ def max_voxels(voxels: int | None) -> Iterator[None]:
         _here.reset(token)
 
 
+def _limit(own: int | None) -> int | None:
+    for limit in (own, _here.get()):
+        if limit is not None:
+            return limit
+    return _everywhere
+
+
+def most(nbytes: int, own: int | None = None) -> int:
+    """The voxels that a stream of ``nbytes`` is believed to have."""
+    limit = _limit(own)
+    return VOLUME + PER_BYTE * nbytes if limit is None else limit
+
+
 def check(slices: int, pixels: int, nbytes: int, own: int | None = None) -> None:
     """`FormatError` if so many slices of a stream of ``nbytes`` are more than is believed.
 
     ``own``: a limit of the stream or the call, which goes before others.
     """
     voxels = slices * pixels
-    limit = own
-    if limit is None:
-        limit = _here.get()
-    if limit is None:
-        limit = _everywhere
+    limit = _limit(own)
     if limit is not None:
         if voxels > limit:
             raise FormatError(f"{voxels} voxels, and max_voxels is {limit}", "header")

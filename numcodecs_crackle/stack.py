@@ -56,7 +56,7 @@ def zstack(
         if image is None or (not hasattr(image, "dtype") and len(raw(image)) == 0):
             continue
         is_array = isinstance(image, np.ndarray)
-        binaries.append(compress(image, parallel=parallel) if is_array else raw(image))
+        binaries.append(compress(image, parallel=parallel) if is_array else image)
     if not binaries:
         raise ValueError("there is nothing to stack")
     heads = [opened(b)[1] for b in binaries]
@@ -82,13 +82,13 @@ def zstack(
         else 0
     )
     if len(binaries) == 1 and first.markov_model_order == order and first.format_version:
-        return binaries[0]
+        return raw(binaries[0])
     pinned = all(heads[i].label_format != LabelFormat.FLAT for i in full_ones)
     joined = _joined([binaries[i] for i in full_ones], order, parallel)
     joined.head = replace(joined.head, data_width=width, fortran_order=first.fortran_order)
     result = joined.tobytes()
     if joined.head.markov_model_order != order:
-        result = recoded(result, markov_order=order, parallel=parallel)
+        result = _again(binaries, result, order, parallel)
     return _native.pin(result, 1, None) if pinned else result
 
 
@@ -112,7 +112,11 @@ def _joined(binaries: list[Any], order: int | Literal["auto"], parallel: int) ->
             parts[i] = Sections.of(again)
     if len({part.head.markov_model_order for part in parts}) > 1:
         # Some were recoded for another reason than their model, which the others still have.
-        return _joined([recoded(p.tobytes(), parallel=parallel) for p in parts], 0, parallel)
+        same = [
+            _again([binary], part.tobytes(), 0, parallel)
+            for binary, part in zip(binaries, parts, strict=True)
+        ]
+        return _joined(same, 0, parallel)
     model = parts[0].model
     dtype = np.result_type(*(part.head.dtype for part in parts))
     labels, counts, keys, before = [], [], [], 0
@@ -135,6 +139,15 @@ def _joined(binaries: list[Any], order: int | Literal["auto"], parallel: int) ->
     )
     result.set_labels(np.concatenate(counts), np.concatenate(labels), np.concatenate(keys))
     return result
+
+
+def _again(binaries: list[Any], made: bytes, order: int | Literal["auto"], parallel: int) -> bytes:
+    """Recode a stream that was made of others, if these are believed."""
+    for binary in binaries:
+        stream, _ = opened(binary)
+        stream.allow(stream.slices)
+    with limits.max_voxels(limits.EXPECTED):
+        return recoded(made, markov_order=order, parallel=parallel)
 
 
 def zcut(binary: Any, bounds: Sequence[int], parallel: int = 0) -> list[bytes]:

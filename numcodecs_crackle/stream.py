@@ -142,8 +142,7 @@ def compress(
     binary = _native.encode(flat, (sx, sy, sz), not fortran, fortran, order, parallel)
     if not allow_pins or array.dtype.kind == "i":
         return binary
-    with limits.max_voxels(limits.EXPECTED):
-        return _native.pin(binary, int(allow_pins), None if bgcolor is None else int(bgcolor))
+    return _native.pin(binary, int(allow_pins), None if bgcolor is None else int(bgcolor))
 
 
 def _z_range(sz: int, z_start: int | None, z_end: int | None) -> tuple[int, int]:
@@ -365,6 +364,7 @@ def check(binary: Any) -> dict[str, Any]:
     """
     result: dict[str, Any] = {"header": True, "crack_index": None, "labels": None, "z": None}
     stream = _native.Stream(getattr(binary, "binary", binary), tolerant=True)
+    stream.max_voxels = getattr(binary, "max_voxels", None)
     damaged = stream.damaged
     if "header" in damaged:
         result["header"] = False

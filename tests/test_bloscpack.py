@@ -146,7 +146,7 @@ def test_arrays_that_bloscpack_has_trouble_with():
     aligned = np.zeros(5, np.dtype([("a", "u1"), ("b", "<u4")], align=True))
     aligned["b"] = 7
     awkward = np.zeros(400_000, [("a", "u1"), ("b", "u1", 6)])  # 7 bytes don't divide 1M
-    empty = (np.zeros((3, 0, 2), "u1"), np.zeros(3, "V0"))
+    empty = (np.zeros((3, 0, 2), "u1"), np.zeros(3, "V0"), np.zeros(3, [("a", "S0")])["a"])
     for array in (wide, aligned, awkward, *empty, np.array(5)):
         back = bp.unpack_ndarray_from_bytes(bp.pack_ndarray_to_bytes(array))
         assert same(back, array)
@@ -182,10 +182,31 @@ def test_arrays_of_liars(changed):
         bp.unpack_ndarray_from_bytes(packed)
 
 
+@pytest.mark.parametrize(
+    "dtype, shape",
+    [("'<f8'", [0, 2**62, 2**62]),
+     ([["a"]], [0]), ([["a", "O"]], [0]), ([1], [0]), ([["a", "f8", [-1]]], [0]), ([[]], [0])],
+)  # fmt: skip
+def test_arrays_of_liars_without_bytes(dtype, shape):
+    metadata = {"dtype": dtype, "shape": shape, "order": "C", "container": "numpy"}
+    with pytest.raises(FormatError, match="metadata"):
+        bp.unpack_ndarray_from_bytes(bp.pack_bytes_to_bytes(b"", metadata=metadata))
+
+
 def test_older_names_of_dtypes():
     metadata = {"dtype": "float64", "shape": [1], "order": "C", "container": "numpy"}
     packed = bp.pack_bytes_to_bytes(bytes(8), metadata=metadata)
     assert same(bp.unpack_ndarray_str(packed), np.zeros(1))
+    # And fields, which these wrote as JSON has them, and 0.16 reads.
+    old = [["a", "<f8"], ["b", [["x", "<i2"], ["y", "|S2"]]], ["c", "<i4", 2]]
+    packed = bp.pack_bytes_to_bytes(
+        bytes(range(40)), metadata={**metadata, "dtype": old, "shape": [2]}
+    )
+    found = bp.unpack_ndarray_from_bytes(packed)
+    assert same(found, theirs.unpack_ndarray_from_bytes(packed)) and found["c"].shape == (2, 2)
+    old = [["c", "<i4", [1, 2]]]
+    packed = bp.pack_bytes_to_bytes(bytes(8), metadata={**metadata, "dtype": old})
+    assert bp.unpack_ndarray_from_bytes(packed)["c"].shape == (1, 1, 2)
 
 
 def test_files_both_ways(tmp_path, threads):
@@ -318,6 +339,7 @@ def test_bytes_need_not_be_bytes():
     for data in (array, memoryview(array), bytearray(array)):
         assert bp.unpack_bytes(bp.pack_bytes(data)) == (array.tobytes(), None)
     assert bp.unpack_bytes(memoryview(bytearray(bp.pack_bytes(b"abc"))))[0] == b"abc"
+    assert bp.unpack_bytes(bp.pack_bytes(array.reshape(2, -1)[:0])) == (b"", None)
     sink = io.BytesIO(b"before ")
     sink.seek(7)
     bp.pack_bytes_to_file(b"abc" * 9, sink, 4)

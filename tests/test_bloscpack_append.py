@@ -81,6 +81,19 @@ def test_append_by_both_in_turn(tmp_path):
         assert theirs.unpack_bytes_from_file(str(target)) == (data, None)
 
 
+@pytest.mark.parametrize("args", [None, {}, {"typesize": None, "cname": "zstd", "clevel": None}])
+def test_what_is_appended_has_the_typesize_of_the_file(args):
+    data = np.arange(3000, dtype="<u4").tobytes()
+    whole = bp.pack_bytes(data, 1000, None, bp.BloscArgs(4))
+    file = bp.BloscpackFile(appended(whole, data, args))
+    found = [file.chunks.blosc_header(i) for i in range(file.chunks.count)]
+    assert file.read() == data * 2 and {head.typesize for head in found} == {4}
+    assert {head.named_flags()["codec"] for head in found[12:]} == {"zstd" if args else "blosclz"}
+    unknown = bytearray(whole)
+    unknown[7] = 0
+    assert bp.unpack_bytes(appended(bytes(unknown), data, args))[0] == data * 2
+
+
 class Interrupted(Exception):
     pass
 

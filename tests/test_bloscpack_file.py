@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import threading
+from dataclasses import replace
 from functools import partial
 
 import fsspec
@@ -23,6 +24,7 @@ from numcodecs_crackle.array import CrackleArray
 from numcodecs_crackle.bloscpack_file import STREAM_CHUNK, BloscpackWriter
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.file_array import FileArray
+from numcodecs_crackle.header import CrackleHeader
 
 DATA = np.random.default_rng(0).integers(0, 9, 1000, dtype=np.uint8).tobytes()
 
@@ -100,6 +102,20 @@ def test_a_read_touches_its_chunks_alone():
     assert source.calls == 3  # the chunk is kept
     assert file.read(1) == data[510_000:510_001]
     assert source.calls == 4
+
+
+def test_chunks_of_few_bytes():
+    """However many are kept, the next costs no more."""
+    args = bp.BloscpackArgs(False, None)
+    file = bp.BloscpackFile(bp.pack_bytes(DATA * 50, 2, None, bp.BloscArgs(1, 0), args))
+    decoded = []
+    decode = file.chunks.decode
+    file.chunks.decode = lambda i, out=None: decoded.append(i) or decode(i, out)
+    assert b"".join(iter(partial(file.read, 1), b"")) == DATA * 50
+    assert decoded == list(range(25_000))
+    assert 1000 < len(file._kept) < 20_000 and file._kept_bytes <= 1 << 23
+    file.seek(-2000, io.SEEK_END)
+    assert file.read(1) == DATA[:1] and len(decoded) == 25_000
 
 
 def test_file_is_a_file(tmp_path):
@@ -290,6 +306,40 @@ def test_damage_names_the_chunk(labels, tmp_path):
     path.write_bytes(data[:20])
     with pytest.raises(FormatError, match="bloscpack header"):
         files.load(path)
+
+
+def test_slices_that_are_not_there(labels):
+    """A header may claim 2^32 of them: they are not counted up."""
+    head = CrackleHeader.frombytes(ck.compress(labels))
+    lies = [replace(head, sz=2**32 - 1, crc=None).tobytes() + bytes(100)]
+    lies.append(replace(head, sx=2**32 - 1, sy=2**32 - 1, sz=2**32 - 1, crc=None).tobytes())
+    for lie in lies:
+        for array in (FileArray(bp.BloscpackFile(bp.pack_bytes(lie))), CrackleArray(lie)):
+            for ask in (
+                lambda a: a[:, :, 3], lambda a: a[:, :, ::-2], lambda a: a[:, :, 2:2],
+                lambda a: a.labels(3), lambda a: a.labels(slice(5, 1, -1)),
+                lambda a: a.__setitem__(np.s_[0, 0, 0], 3),
+            ):  # fmt: skip
+                with pytest.raises(FormatError):
+                    ask(array)
+
+
+def test_a_slice_is_believed_by_all_bytes_of_the_stream():
+    """As in memory: not by those of the slice alone."""
+    side = 11_600  # more than 2^27 voxels
+    array = np.full((side, side, 2), 7, "u1", order="F")
+    array[:400, :400, 1] = np.random.default_rng(0).integers(0, 9, (400, 400))
+    binary = ck.compress(array)
+    there = FileArray(bp.BloscpackFile(bp.pack_bytes(binary)))
+    assert there[:, :, 0][::99, ::99].min() == CrackleArray(binary)[:, :, 0][::99, ::99].max() == 7
+
+
+def test_2_32_slices_without_voxels():
+    head = CrackleHeader.frombytes(ck.compress(np.zeros((0, 5, 1), "u2")))
+    empty = replace(head, sz=2**32 - 1, crc=None).tobytes()
+    for array in (FileArray(bp.BloscpackFile(bp.pack_bytes(empty))), CrackleArray(empty)):
+        assert array[:, :, ::2].shape == (0, 5, 2**31) and array[:, :, 3].shape == (0, 5)
+        assert array.labels(slice(None, None, 2)).size == 0 and array.labels(7).size == 0
 
 
 def test_measures_beside_the_file(labels, tmp_path, monkeypatch):

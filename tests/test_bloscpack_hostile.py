@@ -187,6 +187,21 @@ def test_claims_allocate_nothing():
     assert peak(work) < 3 << 20
 
 
+def test_an_array_that_no_memory_has_room_for():
+    """A megabyte may claim 30 GB: what is told is that they are not there."""
+    each, n, packed_each = 2**31 - 17, 15, 70_000
+    metadata = {"dtype": "'|u1'", "shape": [each * n], "order": "C", "container": "numpy"}
+    whole = bytearray(
+        bp.pack_bytes(b"", metadata=metadata, bloscpack_args=bp.BloscpackArgs(False, None))
+    )
+    struct.pack_into("<iiq", whole, 8, each, each, n)
+    del whole[-16:]
+    chunk = struct.pack("<4BIII", 2, 1, 0x81, 1, each, 1 << 18, packed_each)
+    whole += chunk.ljust(packed_each, b"\0") * n
+    with pytest.raises(FormatError, match="chunk 0: Blosc can't decode it"):
+        bp.unpack_ndarray_from_bytes(whole)
+
+
 def metadata_of(text: bytes, **fields) -> bytes:
     """A file with some metadata, and a header of it that may lie."""
     codec = fields.pop("codec", 0)
@@ -207,7 +222,8 @@ def metadata_of(text: bytes, **fields) -> bytes:
         (zlib.compress(b"1"), {"codec": 1, "size": 2}, "2 bytes it says"),
         (zlib.compress(b"123"), {"codec": 1, "size": 2}, "2 bytes it says"),
         (zlib.compress(b" " * 10**6)[:-4], {"codec": 1, "size": 10**6}, "bytes it says"),
-        (zlib.compress(b"1"), {"codec": 1, "size": 2**27}, "at most"),
+        (zlib.compress(b"1"), {"codec": 1, "size": 2**27}, "are the most"),
+        (zlib.compress(b"1"), {"codec": 1, "size": 2**25}, "are the most"),
     ],
 )  # fmt: skip
 def test_metadata_that_lies(text, fields, match):
@@ -221,6 +237,20 @@ def test_metadata_that_grows_is_bounded():
     good = metadata_of(b'{"a": NaN}')
     assert str(bp.unpack_bytes(good)[1]) == "{'a': nan}"
     assert MetadataHeader.frombytes(good[32:64]).meta_size == 10
+
+
+@pytest.mark.parametrize("value", [b"[]", b'{"a":[]}', b"1.5", b'"ab"'])
+def test_metadata_takes_no_more_memory_than_it_earns(value):
+    """64 KB would become lists of gigabytes."""
+    text = b"[" + b",".join([value] * ((1 << 24) // (len(value) + 1) - 1)) + b"]"
+    bomb = zlib.compress(text, 9)
+    data = metadata_of(bomb, codec=1, size=len(text), most=len(bomb))
+    assert len(data) < 100_000
+    assert peak(lambda: refused(data, "values: .* are the most")) < (64 << 20) + 2 * len(data)
+    with pytest.raises(ValueError, match=r"values: .* are the most"):
+        bp.pack_bytes(b"", metadata=[0] * 500_000)
+    ids = list(range(500_000))
+    assert bp.unpack_bytes(bp.pack_bytes(b"", metadata=ids))[1] == ids
 
 
 def test_errors_name_the_chunk():

@@ -75,6 +75,13 @@ def test_append(run):
     code, _, said = run("a", "a.dat.blp", "a.dat", "-c", "zstd", "-v")
     assert code == 0 and f"a.dat.blp: {before:,} -> " in said and "nchunks:         8" in said
     assert theirs.unpack_bytes_from_file("a.dat.blp") == (DATA + DATA, None)
+    run("c", "-f", "-t", "4", "-z", "8K", "a.dat")
+    for options, typesize in (([], 4), (["-t", "2"], 2)):
+        run("a", "a.dat.blp", "a.dat", *options)
+        with bp.BloscpackFile("a.dat.blp") as file:
+            assert file.chunks.blosc_header(file.chunks.count - 1).typesize == typesize
+    run("c", "-f", "a.dat")
+    run("a", "a.dat.blp", "a.dat")
     code, _, said = run("append", "a.dat", "a.dat")
     assert code == 2 and "does not end in .blp" in said
     os.rename("a.dat.blp", "b")

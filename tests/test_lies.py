@@ -12,7 +12,9 @@ from crafted import Crafted, blank, blank_crc, chains, code, number, packed
 from test_claims import stream_of_pins
 
 import numcodecs_crackle as ck
-from numcodecs_crackle import _native
+from numcodecs_crackle import _native, blockwise, limits
+from numcodecs_crackle.bloscpack import BloscpackFile, pack_bytes
+from numcodecs_crackle.file_array import FileArray
 
 MOST = 2**32 - 1
 SX, SY = 5, 4
@@ -370,3 +372,56 @@ def test_no_voxels_shattered():
 def test_pins_of_many_slices(cheap):
     binary = stream_of_pins(20_000, [[(0, 19_999)]])
     assert ck.voxel_counts(binary) == {7: 20_000}
+
+
+OPERATIONS = {
+    "slices": lambda a: a[:, :, ::2], "voxels": lambda a: a[[1], [2], [3]],
+    "slice set": lambda a: a.__setitem__(np.s_[:, :, 3], 5),
+    "noise set": lambda a: a.__setitem__(np.s_[:, :, 2:4], np.arange(40).reshape(5, 4, 2) % 9),
+    "voxel_counts": lambda a: a.voxel_counts(), "point_cloud": lambda a: a.point_cloud(),
+    "contacts": lambda a: a.contacts(), "each": lambda a: list(a.each()),
+    "each, many": lambda a: list(a.each(multi=True)),
+    "components": lambda a: a.connected_components(),
+    "order": lambda a: a.copy("C").numpy(), "remap": lambda a: a.remap({7: 8}, True).numpy(),
+    "recompress": lambda a: a.recompress().numpy(), "mask": lambda a: a.mask_except([3]).numpy(),
+    "pooling": lambda a: a.mode_pooling_2x2x1().numpy(), "zrange": lambda a: a.zrange(1, 5).numpy(),
+    "scalar": lambda a: (a + 1).numpy(), "operator": lambda a: bool(a == a),
+    "reencode": lambda a: ck.reencode(a, 4), "compressa": lambda a: ck.compressa(a, 5).numpy(),
+    "zstack": lambda a: ck.zstack([a, a]), "zstack, order": lambda a: ck.zstack([a, a], 5),
+    "zsplit": lambda a: ck.zsplit(a, 3), "labels": lambda a: a.labels(slice(1, 3)),
+    "check": lambda a: ck.check(a),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"allow_pins": 1}, {"markov_model_order": 3}], ids=str)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_array_that_may_have_its_voxels(name, options):
+    """Its own limit holds for all that is made of it on the way to a result."""
+    array = np.zeros((5, 4, 6), "u2", order="F")
+    array[1:3, 2:, 1:], array[4, :2] = 7, 3
+    binary = ck.compress(array, **options)
+    before = ck.set_max_voxels(10)
+    try:
+        OPERATIONS[name](ck.CrackleArray(binary, max_voxels=120))
+        OPERATIONS[name](FileArray(BloscpackFile(pack_bytes(binary)), max_voxels=120))
+        if name not in ("slices", "voxels", "labels", "zsplit", "zstack", "zrange"):
+            with pytest.raises(ck.FormatError, match="max_voxels is 9"):
+                OPERATIONS[name](ck.CrackleArray(binary, max_voxels=9))
+    finally:
+        ck.set_max_voxels(before)
+
+
+def test_parts_of_a_large_stream(monkeypatch):
+    """An edit believes them by the bytes of all: of a blank slice there are few."""
+    monkeypatch.setattr(limits, "SLICE", 300)
+    monkeypatch.setattr(limits, "PER_BYTE", 1)
+    monkeypatch.setattr(blockwise, "BLOCK_VOXELS", 1)
+    labels = np.full((20, 20, 4), 7, "u1", order="F")
+    labels[:, :, 1:] = np.random.default_rng(0).integers(0, 2, (20, 20, 3))
+    with pytest.raises(ck.FormatError, match="are claimed by"):
+        ck.decompress(ck.compress(labels[:, :, :1]))
+    for order in (0, 1):
+        array = ck.CrackleArray(ck.compress(labels, markov_model_order=order))
+        assert (array.apply_binary_mask(array).numpy() == labels).all()
+        array[:3, :3, 1] = 3
+        assert (array.numpy()[:3, :3, 1] == 3).all() and (array[:, :, 0] == 7).all()
