@@ -92,6 +92,11 @@ class FileArray(CrackleArray):
     def binary(self, binary: Any) -> None:
         self._whole = binary
 
+    def close(self) -> None:
+        """Close the file. What was read as a whole can still be asked."""
+        if self._file is not None:
+            self._file.close()
+
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_file": None, "_lock": None, "_measures": None, "_whole": bytes(self.binary)}
         state = super().__getstate__() | gone

@@ -266,6 +266,17 @@ def test_array_in_a_file_is_as_one_in_memory(pair):
     np.testing.assert_array_equal(back[:, :, 3], here[:, :, 3])
 
 
+def test_an_array_is_closed(labels, tmp_path):
+    files.save(labels, tmp_path / "x.ckl.blp")
+    array, whole = (files.aload(tmp_path / "x.ckl.blp") for _ in range(2))
+    counts = whole.voxel_counts()
+    array.close()
+    whole.close()
+    with pytest.raises(ValueError, match="closed"):
+        array[:, :, 3]
+    assert (whole[:, :, 3] == labels[:, :, 3]).all() and whole.voxel_counts() == counts
+
+
 def test_changes_stay_in_memory(labels, tmp_path):
     path = tmp_path / "x.ckl.blp"
     files.save(labels, path)
