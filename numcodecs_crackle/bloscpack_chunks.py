@@ -40,9 +40,10 @@ R = TypeVar("R")
 def in_order(jobs: Iterable[Callable[[], R]], size: int, chunk_size: int) -> Iterator[R]:
     """The results of jobs on the chunks of ``size`` bytes, on as many threads as Blosc may have.
 
-    Jobs are taken from ``jobs`` a few ahead of the results.
+    Jobs are taken from ``jobs`` a few ahead of the results. Where ``blosc.use_threads`` is False,
+    as zarr sets it, that says nothing of these threads: each codes a chunk by itself.
     """
-    threads = 1 if blosc.use_threads is False else blosc.get_nthreads()
+    threads = blosc.get_nthreads()
     if threads <= 1 or chunk_size > _MOST_SHARED or size < _LEAST_SHARED:
         for job in jobs:
             yield job()

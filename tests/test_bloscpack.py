@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import tracemalloc
 import zlib
 
@@ -16,6 +17,7 @@ from numcodecs import blosc
 
 from numcodecs_crackle import bloscpack as bp
 from numcodecs_crackle.bloscpack_args import chunks_for
+from numcodecs_crackle.bloscpack_chunks import in_order
 from numcodecs_crackle.bloscpack_format import (
     CHECKSUMS,
     Header,
@@ -225,6 +227,21 @@ def test_files_both_ways(tmp_path, threads):
         # bloscpack's own function for that leaves the file open.
         assert same(unpacker.unpack_ndarray_from_bytes(packed.read_bytes()), array)
     assert same(bp.unpack_ndarray_from_file(packed), array)
+
+
+@pytest.mark.parametrize("use_threads", [None, False])
+def test_as_many_threads_as_set(threads, use_threads, monkeypatch):
+    """zarr, too, tells numcodecs' Blosc to use none of its own."""
+    monkeypatch.setattr(blosc, "use_threads", use_threads)
+    here = {threading.get_ident()}
+    who = set()
+
+    def job():
+        who.add(threading.get_ident())
+        return 7
+
+    assert list(in_order([job] * 9, 1 << 21, 1 << 18)) == [7] * 9
+    assert (who == here) == (threads == 1)
 
 
 def test_names_of_0_16_and_older_ones():
