@@ -28,7 +28,7 @@ def originals() -> list[bytes]:
 
 
 def without_checksums(stream: bytes) -> bytes:
-    """The same stream in format version 0."""
+    """The same stream in format version 0, before checksums. Not of an empty volume."""
     sz = ck.header(stream).sz
     end = 29 + 4 * sz
     return b"crkl\0" + stream[5:24] + stream[29:end] + stream[end + 4 : -4 - 4 * sz]

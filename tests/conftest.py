@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import crackle
 import numpy as np
@@ -15,6 +17,9 @@ from hypothesis import strategies as st
 import numcodecs_crackle as ck
 from numcodecs_crackle import _native, files
 from numcodecs_crackle.sections import Sections
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
+from damaged import without_checksums as as_version_0
 
 # The same volumes in every run; HYPOTHESIS_PROFILE=default looks for others.
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -70,13 +75,6 @@ def ends():
     faulthandler.dump_traceback_later(120, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
-
-
-def as_version_0(stream) -> bytes:
-    """The same stream in the format before checksums. Not of an empty volume."""
-    sz = ck.header(stream).sz
-    index_end = 29 + 4 * sz
-    return b"crkl\0" + stream[5:24] + stream[29:index_end] + stream[index_end + 4 : -4 - 4 * sz]
 
 
 def with_false_borders(a: np.ndarray, rng: np.random.Generator) -> bytes:

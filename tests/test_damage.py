@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-import sys
 from itertools import islice
 from pathlib import Path
 
+import damaged
 import numpy as np
 import pytest
+import referee
+from conftest import CODINGS, coded, labels_of_any_kind
 from hypothesis import given
 from hypothesis import strategies as st
 
 import numcodecs_crackle as ck
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "fuzz"))
-
-import damaged  # noqa: E402
-import referee  # noqa: E402
-from conftest import CODINGS, coded, labels_of_any_kind  # noqa: E402
 
 ORIGINALS = damaged.originals()
 

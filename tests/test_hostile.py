@@ -12,6 +12,7 @@ import crackle
 import numpy as np
 import pytest
 from conftest import as_version_0, volume
+from damaged import damaged
 
 import numcodecs_crackle as ck
 
@@ -72,22 +73,8 @@ def _plain(found):
 
 
 def _damaged(stream):
-    """Truncated anywhere; each bit flipped; each byte 0 and 255; sections swapped."""
-    for n in range(len(stream)):
-        yield stream[:n]
-    for i, byte in enumerate(stream):
-        for value in {byte ^ 1 << bit for bit in range(8)} | {0, 255} - {byte}:
-            yield stream[:i] + bytes([value]) + stream[i + 1 :]
-    head = ck.header(stream)
-    at = [0, head.header_bytes, head.header_bytes + head.grid_index_bytes]
-    at += [at[-1] + head.num_label_bytes, len(stream) - (4 * head.sz + 4) * head.format_version]
-    sections = [stream[a:b] for a, b in zip(at, [*at[1:], len(stream)], strict=True)]
-    for i in range(1, len(sections)):
-        for j in range(1, i):
-            order = list(sections)
-            order[i], order[j] = order[j], order[i]
-            if order != sections:
-                yield b"".join(order)
+    """Damage of each kind, at every place; and more than there should be."""
+    yield from (made for _, made in damaged(stream))
     yield stream + stream
     yield stream + b"\0"
 
