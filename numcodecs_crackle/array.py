@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from numcodecs_crackle.each import each
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.pool import mode_pooling_2x2x1
+
+if TYPE_CHECKING:
+    from numcodecs_crackle.viewer import SliceBrowser
 
 __all__ = ["CrackleArray", "compressa"]
 
@@ -502,11 +505,11 @@ class CrackleArray:
         )  # fmt: skip
         return (self._new(out[0]), out[1]) if return_mapping else self._new(out)
 
-    def viewer(self) -> None:
-        """Show the volume in a browser, by the package microviewer."""
-        from numcodecs_crackle.extras import required
+    def viewer(self) -> SliceBrowser:
+        """Browse the slices, which are decoded as they are shown: see `viewer.view`."""
+        from numcodecs_crackle.viewer import view
 
-        required("microviewer", "view").view(self.numpy(), seg=True)
+        return view(self)
 
     # ---- operators ----
 
