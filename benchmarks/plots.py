@@ -115,7 +115,8 @@ def _overview(real: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> Any:
             right.barh(y, took, 0.26, color=colours[name], label=None if row else name)
             right.text(took * 1.08, y, f"{took:,.0f}", va="center", fontsize=7)
     right.set(
-        xscale="log", xlim=(1, 2.5 * max(max(q["ms"].values()) for q in volumes)), xlabel="milliseconds", yticks=range(len(volumes)),
+        xscale="log", xlim=(1, 2.5 * max(max(q["ms"].values()) for q in volumes)),
+        xlabel="milliseconds", yticks=range(len(volumes)),
         yticklabels=[fill(question["what"], 24) for question in volumes],
         title="A volume of 512^3, stored in 128^3 chunks",
     )  # fmt: skip
