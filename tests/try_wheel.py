@@ -1,7 +1,7 @@
 """A new user's way, in an environment that has the wheel and what the README says to install.
 
     python tests/try_wheel.py alone              with no extra
-    python tests/try_wheel.py readme README.md   its blocks are pasted, its commands typed
+    python tests/try_wheel.py readme README.md   its blocks are pasted, one after another
     python tests/try_wheel.py notebook FILE      is opened, and all of it run
 
 Everything happens in a temporary folder, so that nothing is imported from a clone.
@@ -52,11 +52,11 @@ print("alone:", ck.__version__, "of", ck.__file__)
 """
 
 
-def typed(command: list[str] | str, folder: str) -> None:
+def typed(command: list[str], folder: str) -> None:
     programs = Path(sys.executable).parent  # as after `activate`
     environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     environment.pop("PYTHONPATH", None)
-    subprocess.run(command, cwd=folder, env=environment, shell=isinstance(command, str), check=True)
+    subprocess.run(command, cwd=folder, env=environment, check=True)
 
 
 def main() -> None:
@@ -69,19 +69,10 @@ def main() -> None:
             shutil.copy(sys.argv[2], folder)
             typed(["jupyter", "execute", Path(sys.argv[2]).name], folder)
             return
-        page = Path(sys.argv[2]).read_text()
-        blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-        for block in blocks:
-            typed([sys.executable, "-c", block], folder)
-        commands = [
-            command
-            for session in re.findall(r"```console\n(.*?)```", page, re.S)
-            for command in re.findall(r"^\$ (.*)$", session, re.M)
-        ]
-        for command in commands:
-            typed(command, folder)
-        assert blocks and commands
-        print(f"{sys.argv[2]}: {len(blocks)} blocks and {len(commands)} commands")
+        blocks = re.findall(r"```python\n(.*?)```", Path(sys.argv[2]).read_text(), re.S)
+        assert blocks
+        typed([sys.executable, "-W", "error", "-c", "".join(blocks)], folder)
+        print(f"{sys.argv[2]}: {len(blocks)} blocks")
 
 
 if __name__ == "__main__":
