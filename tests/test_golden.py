@@ -43,7 +43,7 @@ def test_golden_pins(cpu, dtype, option):
 @pytest.mark.parametrize("version", ["0.4.0", "0.16.0"])
 def test_golden_version_0(cpu, version, name):
     """Streams that crackle-codec wrote before there was a format version 1."""
-    stream = (DATA / f"codec-{version}-{name}.ckl").read_bytes()
+    stream = (DATA / "version0" / f"{version}-{name}.ckl").read_bytes()
     assert ck.header(stream).format_version == 0
     np.testing.assert_array_equal(ck.decompress(stream), np.load(DATA / f"{name[:-3]}.npy"))
 
