@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import crackle
 import numpy as np
 import pytest
 
@@ -49,6 +50,28 @@ def test_the_frozen_streams_are_of_all_kinds():
     assert kinds == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert {h.signed for h in heads} == {False, True}
     assert {h.data_width for h in heads} == {1, 2, 4, 8}
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("labels", [2, 255, 256, 300])
+@pytest.mark.parametrize(
+    "shape", [(254, 2, 1), (255, 2, 1), (2, 254, 1), (2, 255, 1), (15, 17, 2), (16, 16, 2)]
+)
+def test_widths(page, shape, labels, order):
+    """Sizes and numbers of labels around those where a field takes more bytes."""
+    rng = np.random.default_rng(labels)
+    every = rng.permutation(np.arange(np.prod(shape)) % labels).reshape(shape)
+    coarse = np.resize(np.arange(labels), shape[1:]).repeat(shape[0]).reshape(shape)
+    for volume in (every, coarse):
+        array = np.asarray(volume.astype(np.uint32), order=order)
+        np.testing.assert_array_equal(page["decode"](ck.compress(array)), array)
+
+
+def test_an_index_of_one_byte(page):
+    """That of crackle-codec's blank volumes."""
+    stream = crackle.zeros((3, 300, 2), np.uint8).binary
+    assert len(stream) < len(ck.zeros((3, 300, 2), np.uint8).binary)
+    assert not page["decode"](bytes(stream)).any()
 
 
 def test_the_decoder_checks_slices(page):
