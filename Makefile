@@ -20,7 +20,7 @@ stages:
 test: .venv/ready
 	.venv/bin/python -m pytest -q -n auto
 
-# The site, into build/docs.
+# The site: build/docs/index.html. Nothing is fetched but the packages it is built with.
 docs: .venv-docs/ready
 	.venv-docs/bin/sphinx-build -q -W --keep-going -c docs . build/docs
 
