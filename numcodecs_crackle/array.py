@@ -59,6 +59,17 @@ class CrackleArray:
         Refuse, with a `FormatError`, to decode or walk more of them at a time; by default what
         `set_max_voxels` says. What is made of it, by an edit or an operator, has the same.
 
+    Attributes
+    ----------
+    binary : bytes
+        The stream; an assignment to slices puts another in its place.
+    shape : tuple of int
+        (sx, sy, sz) in voxels.
+    parallel, max_voxels
+        As given.
+
+    Notes
+    -----
     Indexing is numpy's, and decodes only the slices that are needed; assignment replaces the
     slices that it touches; a CrackleArray as the index is a mask. Operators work voxel by voxel;
     with a numpy array, and in numpy's functions, it is decoded. What is true of labels without
@@ -328,7 +339,7 @@ class CrackleArray:
     # ---- measures ----
 
     def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
-        """See `measure.totals`; from the table beside the file if there is one."""
+        """What the measures are made of; from the table beside the file if there is one."""
         if self._meta is not None and self._meta[0] is self.binary:
             return measure.from_parquet(self._meta[1], label)
         return measure.totals(self, label, parallel=self.parallel, **wanted)
