@@ -57,15 +57,15 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_preprocess_types = False
-napoleon_custom_sections = [("Attributes", "params_style"), ("Yields", "returns_style")]
+napoleon_use_param = False  # types are words: "array of shape (n, 3)", no names to look up
+napoleon_custom_sections = [("Attributes", "params_style")]
 add_module_names = False
 python_maximum_signature_line_length = 88
 default_role = "py:obj"
-# A `name` in a docstring must be one that the reference has. Types are words, such as "path or
-# object with read()", and there is no network for inventories of other projects.
+# A `name` in a docstring must be one that the reference has. Exceptions of Python have no page:
+# a build needs no network, and so no inventories of other projects.
 nitpicky = True
-nitpick_ignore_regex = [("py:(class|exc)", ".*")]
+nitpick_ignore_regex = [("py:exc", r"\w*(Error|Warning|Interrupt)")]
 
 # ---- how it looks ----
 
@@ -80,7 +80,7 @@ html_copy_source = False
 
 def _elsewhere(app: Sphinx, env: Any, node: Any, text: nodes.Element) -> nodes.Element | None:
     """A name as docstrings write it, `decompress` or `LabelVolume.remap`, from any module."""
-    if node.get("refdomain") != "py" or node.get("reftype") != "obj":
+    if node.get("refdomain") != "py" or node.get("reftype") not in ("obj", "exc"):
         return None
     python = env.get_domain("py")
     target = node["reftarget"]
