@@ -6,17 +6,15 @@ notebooks/ are the same on a code host and in the site.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 import numcodecs_crackle
+
+ROOT = Path(__file__).resolve().parents[1]
 
 project = "numcodecs-crackle"
 author = "The numcodecs-crackle authors"
@@ -36,9 +34,7 @@ include_patterns = [
 ]  # fmt: skip
 # Folders that are not walked through at all: environments, builds, the corpus of the fuzzers.
 exclude_patterns = [
-    path.name
-    for path in ROOT.iterdir()
-    if path.is_dir() and path.name not in ("docs", "notebooks")
+    path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "notebooks")
 ]
 
 # ---- pages ----
