@@ -80,7 +80,8 @@ def _elsewhere(app: Sphinx, env: Any, node: Any, text: nodes.Element) -> nodes.E
         return None
     python = env.get_domain("py")
     target = node["reftarget"]
-    found = [name for name in python.objects if name.endswith(f".{target}")]
+    objects = python.objects.items()  # some twice: where they are told, and where defined
+    found = [name for name, o in objects if name.endswith(f".{target}") and not o.aliased]
     first = (f"numcodecs_crackle.{target}", f"numcodecs_crackle.LabelVolume.{target}")
     wanted = [name for name in first if name in found] or found
     if not wanted or (len(wanted) > 1 and wanted is found):

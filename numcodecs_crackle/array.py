@@ -140,7 +140,7 @@ class CrackleArray:
 
     @property
     def random_access(self) -> bool:
-        """True: slices are decoded one by one."""
+        """Whether slices are decoded one by one: they are."""
         return True
 
     # ---- labels ----
