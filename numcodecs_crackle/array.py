@@ -140,7 +140,7 @@ class CrackleArray:
 
     @property
     def random_access(self) -> bool:
-        """Whether slices are decoded one by one: they are."""
+        """Whether slices are decoded one by one, as they always are."""
         return True
 
     # ---- labels ----
