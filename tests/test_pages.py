@@ -1,7 +1,7 @@
 """Code in README.md and on the pages of docs/ runs as written, and prints what is written.
 
-Blocks of README.md stand by themselves; those of a page of docs/ run in order, in one namespace
-and one folder. Sessions (```console) are compared with what the commands print.
+Blocks of a page run in order, in one namespace and one folder. Sessions (```console) are
+compared with what the commands print.
 `python tests/test_pages.py` brings sessions, and pictures that blocks draw, up to date.
 """
 
@@ -41,16 +41,7 @@ def blocks(page: Path, kind: str) -> list[str]:
     return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in found]
 
 
-def scripts() -> Iterator[tuple[str, list[str]]]:
-    for page in PAGES:
-        name, found = name_of(page), blocks(page, "python")
-        if name != "README.md" and found:
-            yield name, found
-        elif found:
-            yield from ((f"{name}-{i}", [block]) for i, block in enumerate(found))
-
-
-SCRIPTS = dict(scripts())
+SCRIPTS = {name_of(page): blocks(page, "python") for page in PAGES if blocks(page, "python")}
 SESSIONS = {name_of(page): page for page in PAGES if blocks(page, "console")}
 
 
@@ -58,7 +49,7 @@ def execute(name: str, folder: Path) -> None:
     namespace: dict[str, object] = {"__name__": "a page"}
     with chdir(folder):
         for block in SCRIPTS[name]:
-            exec(compile(block, str(ROOT / name.split("-")[0]), "exec"), namespace)
+            exec(compile(block, str(ROOT / name), "exec"), namespace)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -118,7 +109,7 @@ def test_nothing_is_passed_over():
         assert set(opened) <= KINDS, page
         for kind in ("python", "console"):
             assert opened.count(kind) == len(blocks(page, kind)), page
-    assert {"docs/cli.md", "docs/volumes.md"} <= {*SESSIONS, *SCRIPTS}
+    assert {"README.md", "docs/cli.md", "docs/volumes.md"} <= {*SESSIONS, *SCRIPTS}
     assert len(session(SESSIONS["docs/cli.md"])) >= 7
 
 
