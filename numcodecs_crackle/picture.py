@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -96,11 +96,36 @@ def _table(colormap: Any) -> npt.NDArray[np.uint8]:
 
 
 def draw(
-    image: npt.NDArray[Any], borders: bool = False, colormap: Colours = "hashed"
+    image: npt.NDArray[Any],
+    borders: bool = False,
+    colormap: Colours = "hashed",
+    highlight: Iterable[int] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """A picture (rows, columns, 3) of an image of labels; borders between labels in white."""
+    """A picture of an image of labels.
+
+    Parameters
+    ----------
+    image : array of integers (rows, columns)
+    borders : bool
+        Draw borders between labels in white.
+    colormap : optional
+        See `colours`.
+    highlight : iterable of int, optional
+        Only these labels are in colour; others are grey, and 0 is black.
+
+    Returns
+    -------
+    uint8 array (rows, columns, 3)
+    """
     labels, index = np.unique(image, return_inverse=True)
-    picture = colours(labels, colormap)[index.reshape(image.shape)]
+    table = colours(labels, colormap)
+    if highlight is not None:
+        wanted = set(highlight)
+        dull = np.array([label not in wanted and label != 0 for label in labels.tolist()])
+        # Not so light that white borders are lost, and still not all the same.
+        light = 105 + 0.25 * (table[dull] @ np.array([0.299, 0.587, 0.114]))
+        table[dull] = np.rint(light)[:, None]
+    picture: npt.NDArray[np.uint8] = table[index.reshape(image.shape)]
     if borders:
         border = np.zeros(image.shape, np.bool_)
         border[:, 1:] |= image[:, 1:] != image[:, :-1]
