@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -121,7 +121,7 @@ def draw(
     table = colours(labels, colormap)
     if highlight is not None:
         wanted = set(highlight)
-        dull = np.array([label not in wanted and label != 0 for label in labels.tolist()])
+        dull = ~_among(labels, wanted | {0})
         # Not so light that white borders are lost, and still not all the same.
         light = 105 + 0.25 * (table[dull] @ np.array([0.299, 0.587, 0.114]))
         table[dull] = np.rint(light)[:, None]
@@ -134,7 +134,14 @@ def draw(
     return picture
 
 
-def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int]]:
+def _among(labels: npt.NDArray[Any], some: Collection[int]) -> npt.NDArray[np.bool_]:
+    """Which labels are among some, which may be any integers."""
+    return np.array([label in some for label in labels.tolist()], np.bool_)
+
+
+def inner_points(
+    image: npt.NDArray[Any], most: int, of: Collection[int] | None = None
+) -> list[tuple[int, int, int]]:
     """Where the numbers of regions are written: far from their borders.
 
     Parameters
@@ -142,6 +149,8 @@ def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int
     image : array of integers (rows, columns)
     most : int
         Of the largest regions so many. A region is connected by edges; 0 is background.
+    of : collection of int, optional
+        Only regions of these labels.
 
     Returns
     -------
@@ -149,6 +158,11 @@ def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int
         By size, the largest first. Each is a pixel of the region with the longest way, in
         steps, to its border.
     """
+    if of is not None:
+        labels, index = np.unique(image, return_inverse=True)
+        image = np.where(
+            _among(labels, of)[index.reshape(image.shape)], image, labels.dtype.type(0)
+        )
     binary, mapping = connected_components(
         compress(np.asfortranarray(image)), 6, return_mapping=True, parallel=1
     )

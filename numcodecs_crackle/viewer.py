@@ -128,13 +128,14 @@ class SliceBrowser:
         drawn = picture.draw(self.labels, how.borders, how.colormap, how.highlight)
         if self._image is None:
             aspect = how.sizes[self._rows] / how.sizes[self._columns]
-            self._image = self.axes.imshow(drawn, interpolation="nearest", aspect=aspect)
+            # Between few pixels and many: borders one voxel wide look alike, and are not lost.
+            self._image = self.axes.imshow(drawn, interpolation="antialiased", aspect=aspect)
         else:
             self._image.set_data(drawn)
             self.figure.canvas.draw_idle()
         for mark in self._marks:
             mark.remove()
-        points = picture.inner_points(self.labels, how.ids) if how.ids else []
+        points = picture.inner_points(self.labels, how.ids, how.highlight) if how.ids else []
         self._marks = [
             *marks.draw_boxes(self.axes, self._boxes()),
             *marks.write_numbers(self.axes, points),
@@ -197,7 +198,7 @@ def view(
         Bounding boxes, in the array's axes, as `LabelVolume.bounding_boxes` gives them. Those
         that the slice cuts are drawn.
     highlight : int or iterable of int, optional
-        Only these labels are in colour; others are grey.
+        Only these labels are in colour, and have ids; others are grey.
     anisotropy : float for each axis of the array, optional
         The size of a voxel, in any unit: slices from the side have its proportions. By default
         it is a cube.

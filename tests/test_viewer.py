@@ -284,6 +284,10 @@ def test_highlighted_labels_alone_are_in_colour(cells):
         assert (found[ours] == usual[ours]).all() and (found[image == 0] == 0).all()
         dull = found[~ours & (image != 0)].astype(int)
         assert (dull == dull[:, :1]).all() and 100 < dull.min() < dull.max() < 180
+        texts = view(image, highlight=highlight, ids=50).axes.texts
+        assert {int(text.get_text()) for text in texts} == wanted
+    huge = image.astype("u8") + 2**63
+    assert len(view(huge, highlight=[2**63 + label, -1], ids=50).axes.texts) >= 1
 
 
 def test_proportions_of_voxels(cells):
