@@ -5,13 +5,17 @@ NEWER ?= $(shell for v in 3.13 3.12; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 DATA ?=
 
-.PHONY: demo bench stages test test-newer clean
+.PHONY: demo bench notebooks stages test test-newer clean
 demo: .venv/ready
 	.venv/bin/python -m numcodecs_crackle.demo $(DATA)
 
 # Twenty minutes; QUICK=1 for a first look, which is printed and not kept.
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+# Executed anew, in place, where anything changes.
+notebooks: .venv/ready
+	.venv/bin/python notebooks/run.py
 
 # Where the time goes in a stream of your own (.ckl), by stage; x86-64.
 stages:
