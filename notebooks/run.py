@@ -22,13 +22,23 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-FOLDER = Path(__file__).parent
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+__all__ = [
+    "NOTEBOOKS",
+    "WIDGET",
+    "CellExecutionError",
+    "executed",
+    "main",
+    "normal",
+    "varies",
+]
+
+NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 # The tag of cells of which outputs differ from run to run.
-VARIES = "varies"
+_VARIES = "varies"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-_SECONDS = 300  # that a cell may take on the slowest of machines
+_SECONDS = 120  # that a cell may take on the slowest of machines
 
 
 class _ThisPython(KernelSpecManager):
@@ -36,16 +46,17 @@ class _ThisPython(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         command = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
+        quiet = "--log-level=ERROR"  # it warns that others of this machine might listen
         return KernelSpec(
-            argv=[*command, "-f", "{connection_file}"], display_name="Python 3", language="python"
+            argv=[*command, quiet, "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
         )
 
 
 class _Kernel(AsyncKernelManager):
     def __init__(self, **options: Any) -> None:
         super().__init__(kernel_spec_manager=_ThisPython(), **options)
-        if os.name == "posix":  # where nobody else can listen
-            self.transport, self.ip = "ipc", f"{os.environ['JUPYTER_RUNTIME_DIR']}-kernel"
 
 
 @contextmanager
@@ -72,6 +83,7 @@ def executed(path: Path) -> Any:
         work.mkdir()
         client = NotebookClient(
             notebook, kernel_manager_class=_Kernel, timeout=_SECONDS,
+            iopub_timeout=_SECONDS, raise_on_iopub_timeout=True,  # or outputs are lost
             resources={"metadata": {"path": str(work)}},
         )  # fmt: skip
         client.execute()
@@ -97,7 +109,7 @@ def normal(notebook: Any) -> Any:
 
 def varies(cell: Any) -> bool:
     """Whether the outputs of a cell may differ from run to run."""
-    return VARIES in cell.metadata.get("tags", ())
+    return _VARIES in cell.metadata.get("tags", ())
 
 
 def _settled(notebook: Any) -> list[Any]:

@@ -276,27 +276,30 @@ def view(
 
 
 def _with_widget(found: SliceBrowser, name: str, length: int, pyplot: Any) -> None:
-    """Show a slider of ipywidgets, and the figure below."""
+    """Show a slider of ipywidgets, and the picture below."""
     widgets = required("ipywidgets", "viewer")
     show = required("IPython.display", "viewer")
     found.slider = widgets.IntSlider(found.index, 0, length - 1, description=name)
-    place = widgets.Output()
+    png = _png(found.figure)
+    image = widgets.Image(value=png, format="png")
+    # It would be as wide as the page.
+    box = widgets.VBox([found.slider, image], layout={"align_items": "flex-start"})
     pyplot.close(found.figure)  # or a notebook shows it once more
 
     def draw(change: Any) -> None:
         found._show(int(change["new"]))
-        with place:
-            show.clear_output(wait=True)
-            show.display(found.figure)
+        image.value = _png(found.figure)
 
     found.slider.observe(draw, "value")
     # Without a kernel, or where there are no widgets, a notebook shows the picture.
-    png = BytesIO()
-    found.figure.savefig(png, format="png", bbox_inches="tight")
-    bundle = widgets.VBox([found.slider, place])._repr_mimebundle_()
-    bundle |= {"text/plain": repr(found), "image/png": png.getvalue()}
+    bundle = box._repr_mimebundle_() | {"text/plain": repr(found), "image/png": png}
     show.display(bundle, raw=True)
-    draw({"new": found.index})
+
+
+def _png(figure: Any) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")
+    return file.getvalue()
 
 
 def _slider(wanted: Any, figure: Any) -> str | None:

@@ -325,17 +325,25 @@ def test_sliders(cells, kind, capsys):
 
 def test_a_notebook_without_a_kernel_has_a_picture(cells, monkeypatch):
     """Beside the widget, which needs a kernel, the slice that is shown first."""
-    pytest.importorskip("ipywidgets")
+    ipywidgets = pytest.importorskip("ipywidgets")
     import IPython.display
 
-    shown = []
+    shown, made, image = [], [], ipywidgets.Image
+    monkeypatch.setattr(ipywidgets, "Image", lambda **k: [made.append(image(**k)), made[-1]][1])
     monkeypatch.setattr(IPython.display, "display", lambda *a, **k: shown.append((a, k)))
     found = view(cells, index=2, slider="ipywidgets")
     (bundle,), options = shown[0]
     assert options == {"raw": True} and "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"] == repr(found)
-    pixels = matplotlib.image.imread(io.BytesIO(bundle["image/png"]))
-    assert pixels.shape[2] == 4 and len(np.unique(pixels.reshape(-1, 4), axis=0)) > 50
+    assert [len(call[0]) for call in shown] == [1]
+    first = matplotlib.image.imread(io.BytesIO(bundle["image/png"]))
+    assert first.shape[2] == 4 and len(np.unique(first.reshape(-1, 4), axis=0)) > 50
+    (picture,) = made
+    assert bytes(picture.value) == bundle["image/png"]
+    found.slider.value = 5  # the widget shows what the figure does
+    assert bytes(picture.value) != bundle["image/png"]
+    found.show(2)
+    assert bytes(picture.value) == bundle["image/png"]
 
 
 def test_where_there_is_no_window_there_is_no_slider(cells):
