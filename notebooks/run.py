@@ -84,7 +84,7 @@ def executed(path: Path) -> Any:
         client = NotebookClient(
             notebook, kernel_manager_class=_Kernel, timeout=_SECONDS,
             iopub_timeout=_SECONDS, raise_on_iopub_timeout=True,  # or outputs are lost
-            resources={"metadata": {"path": str(work)}},
+            coalesce_streams=True, resources={"metadata": {"path": str(work)}},
         )  # fmt: skip
         client.execute()
     return normal(notebook)
