@@ -2,13 +2,17 @@
 PYTHON ?= python3
 DATA ?=
 
-.PHONY: demo bench stages test docs clean
-demo: .venv/ready
-	.venv/bin/python -m numcodecs_crackle.demo $(DATA)
+.PHONY: demo bench notebooks stages test docs clean
+demo: .venv-demo/ready
+	.venv-demo/bin/python -m numcodecs_crackle.demo $(DATA)
 
 # Twenty minutes; QUICK=1 for a first look, which is printed and not kept.
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
+
+# Executed anew, in place, where anything changes.
+notebooks: .venv/ready
+	.venv/bin/python notebooks/run.py
 
 # Where the time goes in a stream of your own (.ckl), by stage; x86-64.
 stages:
@@ -27,9 +31,10 @@ docs: .venv-docs/ready
 SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
 EXTRAS := test
 .venv-bench/ready: EXTRAS := bench
+.venv-demo/ready: EXTRAS := cli
 .venv-dev/ready: EXTRAS := dev
 .venv-docs/ready: EXTRAS := docs
-.venv/ready .venv-bench/ready .venv-dev/ready .venv-docs/ready .venv-fuzz/ready: $(SOURCES)
+$(addsuffix /ready,.venv .venv-bench .venv-demo .venv-dev .venv-docs .venv-fuzz): $(SOURCES)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --upgrade pip setuptools
 	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'

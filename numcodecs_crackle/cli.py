@@ -347,7 +347,7 @@ def _add_questions(commands: _Commands) -> None:
     parser = commands.add(
         cli_show.view,
         ["view"],
-        "draw a slice, to a PNG or in a window",
+        "draw a slice to a PNG, or browse slices in a window",
         "view --axis x --borders -o slice.png labels.ckl",
         *(_replacing(), _threads()),
         more=f"Each label has a colour of its own, and 0 is black. {_STDIN}",

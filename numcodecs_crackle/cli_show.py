@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from numcodecs_crackle import files, measure, picture, stream
+from numcodecs_crackle import files, measure, picture, stream, viewer
 from numcodecs_crackle.array import CrackleArray
 from numcodecs_crackle.cli_io import (
     MAPS,
@@ -267,13 +267,13 @@ def view(args: argparse.Namespace) -> int:
         if args.output is not None:
             check_output(args.output, [name], args.force)
         array = CrackleArray(read_stream(name, args.jobs), args.jobs)
+        if args.output is None:
+            _show(array, axis, args.z, args.borders, name)
+            return
         middle = array.shape[axis] // 2 if args.z is None else args.z
         at = tuple(middle if i == axis else slice(None) for i in range(3))
         # As on a screen: x to the right, y down; z down where it is seen from the side.
         image = picture.draw(array[at].T, args.borders)
-        if args.output is None:
-            _show(image, f"{name}, {args.axis} = {middle}")
-            return
         imsave = required("matplotlib.image", "cli").imsave
         if args.output == STDIO:
             imsave(sys.stdout.buffer, image, format="png")
@@ -285,14 +285,12 @@ def view(args: argparse.Namespace) -> int:
     return each_file(args, [args.file], work)
 
 
-def _show(image: npt.NDArray[np.uint8], title: str) -> None:
-    """A window with a picture, until it is closed."""
+def _show(array: CrackleArray, axis: int, index: int | None, borders: bool, title: str) -> None:
+    """A window to browse slices, until it is closed."""
     pyplot = required("matplotlib.pyplot", "cli")
-    figure, axes = pyplot.subplots(layout="constrained")
-    if figure.canvas.required_interactive_framework is None:
-        pyplot.close(figure)
+    shown = viewer.view(array, axis, index, borders=borders, colormap="hashed", slider="matplotlib")
+    if shown.figure.canvas.required_interactive_framework is None:
+        pyplot.close(shown.figure)
         raise CommandError("there is no screen for a window: use -o FILE.png")
-    figure.canvas.manager.set_window_title(title)
-    axes.imshow(image, interpolation="nearest")
-    axes.set_title(title)
+    shown.figure.canvas.manager.set_window_title(title)
     pyplot.show()

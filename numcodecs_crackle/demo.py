@@ -21,6 +21,7 @@ import numpy.typing as npt
 import zarr
 from numcodecs import Blosc, Zstd
 from zarr.codecs import ZstdCodec
+from zarr.storage import WrapperStore
 
 import numcodecs_crackle as ck
 from numcodecs_crackle.picture import draw
@@ -44,6 +45,40 @@ def make_volume(shape: tuple[int, int, int] = (96, 384, 384)) -> npt.NDArray[np.
             best[closer] = d[closer]
             volume[z][closer] = label
     return volume
+
+
+class CountingStore(WrapperStore):  # type: ignore[type-arg]
+    """A store of zarr's that counts the bytes that are read and written.
+
+    Parameters
+    ----------
+    store : zarr.abc.store.Store
+
+    Attributes
+    ----------
+    requests, read, writes, written : int
+        How many objects, or ranges of these, were read, and their bytes; how many objects were
+        written, and their bytes.
+    """
+
+    def __init__(self, store: Any) -> None:
+        super().__init__(store)
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from nothing."""
+        self.requests = self.read = self.writes = self.written = 0
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        data = await super().get(key, prototype, byte_range)
+        self.requests += 1
+        self.read += 0 if data is None else len(data)
+        return data
+
+    async def set(self, key: str, value: Any) -> None:
+        await super().set(key, value)
+        self.writes += 1
+        self.written += len(value)
 
 
 def load(path: str | None) -> npt.NDArray[Any]:

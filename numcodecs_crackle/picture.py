@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -96,11 +96,36 @@ def _table(colormap: Any) -> npt.NDArray[np.uint8]:
 
 
 def draw(
-    image: npt.NDArray[Any], borders: bool = False, colormap: Colours = "hashed"
+    image: npt.NDArray[Any],
+    borders: bool = False,
+    colormap: Colours = "hashed",
+    highlight: Iterable[int] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """A picture (rows, columns, 3) of an image of labels; borders between labels in white."""
+    """A picture of an image of labels.
+
+    Parameters
+    ----------
+    image : array of integers (rows, columns)
+    borders : bool
+        Draw borders between labels in white.
+    colormap : optional
+        See `colours`.
+    highlight : iterable of int, optional
+        Only these labels are in colour; others are grey, and 0 is black.
+
+    Returns
+    -------
+    uint8 array (rows, columns, 3)
+    """
     labels, index = np.unique(image, return_inverse=True)
-    picture = colours(labels, colormap)[index.reshape(image.shape)]
+    table = colours(labels, colormap)
+    if highlight is not None:
+        wanted = set(highlight)
+        dull = ~_among(labels, wanted | {0})
+        # Not so light that white borders are lost, and still not all the same.
+        light = 105 + 0.25 * (table[dull] @ np.array([0.299, 0.587, 0.114]))
+        table[dull] = np.rint(light)[:, None]
+    picture: npt.NDArray[np.uint8] = table[index.reshape(image.shape)]
     if borders:
         border = np.zeros(image.shape, np.bool_)
         border[:, 1:] |= image[:, 1:] != image[:, :-1]
@@ -109,7 +134,14 @@ def draw(
     return picture
 
 
-def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int]]:
+def _among(labels: npt.NDArray[Any], some: Collection[int]) -> npt.NDArray[np.bool_]:
+    """Which labels are among some, which may be any integers."""
+    return np.array([label in some for label in labels.tolist()], np.bool_)
+
+
+def inner_points(
+    image: npt.NDArray[Any], most: int, of: Collection[int] | None = None
+) -> list[tuple[int, int, int]]:
     """Where the numbers of regions are written: far from their borders.
 
     Parameters
@@ -117,6 +149,8 @@ def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int
     image : array of integers (rows, columns)
     most : int
         Of the largest regions so many. A region is connected by edges; 0 is background.
+    of : collection of int, optional
+        Only regions of these labels.
 
     Returns
     -------
@@ -124,6 +158,11 @@ def inner_points(image: npt.NDArray[Any], most: int) -> list[tuple[int, int, int
         By size, the largest first. Each is a pixel of the region with the longest way, in
         steps, to its border.
     """
+    if of is not None:
+        labels, index = np.unique(image, return_inverse=True)
+        image = np.where(
+            _among(labels, of)[index.reshape(image.shape)], image, labels.dtype.type(0)
+        )
     binary, mapping = connected_components(
         compress(np.asfortranarray(image)), 6, return_mapping=True, parallel=1
     )

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from io import BytesIO
 from operator import index as as_integer
 from typing import Any, Literal, NamedTuple
 
@@ -35,11 +36,17 @@ class _Volume(NamedTuple):
     names: tuple[str, ...]
     axes: tuple[int, ...]  # which of the array's they are; others have a length of 1
     read: Callable[[tuple[Any, ...]], npt.NDArray[Any]]  # by an index of all of the array's
+    ndim: int  # of the array
     is_stream: bool  # axes are x, y, z, and x is drawn to the right
+
+    def rows_and_columns(self, axis: int | None) -> tuple[int, int]:
+        """Which axes go down and to the right in a slice."""
+        first, second = (number for number in range(len(self.shape)) if number != axis)
+        return (second, first) if self.is_stream else (first, second)
 
     def slice_of(self, axis: int | None, index: int | None) -> npt.NDArray[Any]:
         """An image (rows, columns)."""
-        region: list[Any] = [0] * (1 + max(self.axes))
+        region: list[Any] = [0] * self.ndim
         for number, of_array in enumerate(self.axes):
             region[of_array] = index if number == axis else slice(None)
         shape = [n for number, n in enumerate(self.shape) if number != axis]
@@ -47,6 +54,17 @@ class _Volume(NamedTuple):
         dtype = np.uint8 if image.dtype.kind == "b" else image.dtype.newbyteorder("=")
         image = image.astype(dtype, copy=False)
         return image.T if self.is_stream else image
+
+
+class _How(NamedTuple):
+    """What is drawn of a slice."""
+
+    borders: bool
+    ids: int
+    colormap: picture.Colours
+    highlight: frozenset[int] | None
+    boxes: list[list[tuple[int, int]]]  # along each axis the first voxel, and the end
+    sizes: list[float]  # of a voxel
 
 
 class SliceBrowser:
@@ -63,29 +81,27 @@ class SliceBrowser:
         Of that slice.
     """
 
-    def __init__(
-        self,
-        volume: _Volume,
-        axis: int | None,
-        axes: Any,
-        borders: bool,
-        ids: int,
-        colormap: picture.Colours,
-    ) -> None:
-        self._volume, self._axis = volume, axis
-        self._how = borders, ids, colormap
+    def __init__(self, volume: _Volume, axis: int | None, axes: Any, how: _How) -> None:
+        self._volume, self._axis, self._how = volume, axis, how
         self.axes = axes
         self.figure = axes.figure
         self.slider: Any = None
         self.index: int | None = None
         self.labels: npt.NDArray[Any] = np.zeros((0, 0), np.uint8)
         self._image: Any = None
-        self._texts: list[Any] = []
-        left = [name for number, name in enumerate(volume.names) if number != axis]
-        columns, rows = left if volume.is_stream else left[::-1]
-        axes.set_xlabel(columns)
-        axes.set_ylabel(rows)
+        self._marks: list[Any] = []
+        self._rows, self._columns = volume.rows_and_columns(axis)
+        axes.set_xlabel(f"{volume.names[self._columns]} (voxels)")
+        axes.set_ylabel(f"{volume.names[self._rows]} (voxels)")
         axes.format_coord = self._told
+
+    def __repr__(self) -> str:
+        rows, columns = self.labels.shape
+        where = ""
+        if self._axis is not None:
+            name, length = self._volume.names[self._axis], self._volume.shape[self._axis]
+            where = f"{name} = {self.index} of {length}, "
+        return f"<SliceBrowser: {where}{rows} x {columns} voxels>"
 
     def show(self, index: int) -> None:
         """Show another slice. IndexError if there is none."""
@@ -106,27 +122,34 @@ class SliceBrowser:
         if self._image is not None and index == self.index:
             return
         self.index, self.labels = index, self._volume.slice_of(self._axis, index)
-        borders, ids, colormap = self._how
-        drawn = picture.draw(self.labels, borders, colormap)
+        from numcodecs_crackle import marks  # needs matplotlib
+
+        how = self._how
+        drawn = picture.draw(self.labels, how.borders, how.colormap, how.highlight)
         if self._image is None:
-            self._image = self.axes.imshow(drawn, interpolation="nearest")
+            aspect = how.sizes[self._rows] / how.sizes[self._columns]
+            # Between few pixels and many: borders one voxel wide look alike, and are not lost.
+            self._image = self.axes.imshow(drawn, interpolation="antialiased", aspect=aspect)
         else:
             self._image.set_data(drawn)
             self.figure.canvas.draw_idle()
-        for text in self._texts:
-            text.remove()
-        outline = required("matplotlib.patheffects", "viewer").withStroke(
-            linewidth=2, foreground="black"
-        )
-        self._texts = [
-            self.axes.text(
-                column, row, str(label), color="white", size="small", ha="center", va="center",
-                clip_on=True, path_effects=[outline],
-            )
-            for row, column, label in (picture.inner_points(self.labels, ids) if ids else [])
-        ]  # fmt: skip
+        for mark in self._marks:
+            mark.remove()
+        points = picture.inner_points(self.labels, how.ids, how.highlight) if how.ids else []
+        self._marks = [
+            *marks.draw_boxes(self.axes, self._boxes()),
+            *marks.write_numbers(self.axes, points),
+        ]
         if self._axis is not None:
             self.axes.set_title(f"{self._volume.names[self._axis]} = {index}")
+
+    def _boxes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Where the boxes are that this slice cuts."""
+        for box in self._how.boxes:
+            across = range(1) if self._axis is None else range(*box[self._axis])
+            if (self.index or 0) in across:
+                (row, row_end), (column, column_end) = box[self._rows], box[self._columns]
+                yield row, column, row_end - row, column_end - column
 
     def _told(self, x: float, y: float) -> str:
         """What is written of the place under the pointer."""
@@ -134,8 +157,9 @@ class SliceBrowser:
         rows, columns = self.labels.shape
         if not (0 <= row < rows and 0 <= column < columns):
             return ""
-        names = f"{self.axes.get_xlabel()} {column}, {self.axes.get_ylabel()} {row}"
-        return f"{names}: {self.labels[row, column]}"
+        names = self._volume.names
+        place = f"{names[self._columns]} {column}, {names[self._rows]} {row}"
+        return f"{place}: {self.labels[row, column]}"
 
 
 def view(
@@ -145,6 +169,9 @@ def view(
     *,
     borders: bool = True,
     ids: bool | int = False,
+    boxes: Mapping[int, Sequence[slice]] | Sequence[slice] | None = None,
+    highlight: int | Iterable[int] | None = None,
+    anisotropy: Sequence[float] | None = None,
     colormap: picture.Colours | None = None,
     slider: Literal["matplotlib", "ipywidgets"] | bool | None = None,
     axes: Any = None,
@@ -154,7 +181,7 @@ def view(
     Parameters
     ----------
     labels : array, stream, `CrackleArray`, `LabelVolume`, zarr.Array, dask array or path
-        Of 2 or 3 axes; of more, if the first ones are 1 long.
+        Of 2 or 3 axes; of more, if the others are 1 long.
     axis : int or str, optional
         Along which slices lie: its number, or its name. A Zarr array may tell the names; a
         stream has x, y, z, as crackle-codec has, and other arrays end with z, y, x. By
@@ -165,12 +192,22 @@ def view(
         Draw borders between labels in white.
     ids : bool or int
         Write the labels of so many of the slice's largest regions (50 for True) where these
-        are widest. A region is connected by edges, and not of label 0.
+        are widest, and where they do not overlap that of a larger one: to zoom in shows more.
+        A region is connected by edges, and not of label 0.
+    boxes : dict of int to tuple of slices, or one such tuple, optional
+        Bounding boxes, in the array's axes, as `LabelVolume.bounding_boxes` gives them. Those
+        that the slice cuts are drawn.
+    highlight : int or iterable of int, optional
+        Only these labels are in colour, and have ids; others are grey.
+    anisotropy : float for each axis of the array, optional
+        The size of a voxel, in any unit: slices from the side have its proportions. By default
+        it is a cube.
     colormap : optional
         See `picture.colours`. By default "glasbey" if colorcet is installed, else "hashed".
     slider : optional
         By default that of ipywidgets in a notebook, if it is installed, and else that of
-        matplotlib where there is a window. True for one in any case, False for none.
+        matplotlib where there is a window. True for one in any case, False for none. Where a
+        notebook is only read, without a kernel, there is the slice that was shown first.
     axes : matplotlib.axes.Axes, optional
         Where to draw, without a slider. By default a new figure.
 
@@ -184,7 +221,8 @@ def view(
     TypeError
         For labels that are no integers, and groups.
     ValueError
-        For another number of axes, an axis that there is not, and unknown options.
+        For another number of axes, an axis that there is not, unknown options, and boxes and
+        sizes that are none.
     IndexError
         If there is no such slice.
     FormatError
@@ -195,6 +233,10 @@ def view(
         raise ValueError(f"there is no slider {slider!r}")
     volume = _opened(labels)
     number = _axis(volume, axis)
+    if highlight is not None:
+        one = isinstance(highlight, (int, np.integer))
+        highlight = frozenset([highlight] if one else highlight)  # type: ignore[list-item, arg-type]
+    found_boxes, sizes = _boxes(volume, boxes), _sizes(volume, anisotropy)
     if colormap is None:
         colormap = "glasbey" if find_spec("colorcet") else "hashed"
     kind = below = figure = None
@@ -206,7 +248,9 @@ def view(
             axes, below = figure.subplots(2, 1, height_ratios=[24, 1])
         else:
             axes = figure.subplots()
-    found = SliceBrowser(volume, number, axes, borders, _MOST if ids is True else ids, colormap)
+    most = _MOST if ids is True else ids
+    how = _How(borders, most, colormap, highlight, found_boxes, sizes)
+    found = SliceBrowser(volume, number, axes, how)
     try:
         if number is None:
             found._show(None)
@@ -232,22 +276,30 @@ def view(
 
 
 def _with_widget(found: SliceBrowser, name: str, length: int, pyplot: Any) -> None:
-    """Show a slider of ipywidgets, and the figure below."""
+    """Show a slider of ipywidgets, and the picture below."""
     widgets = required("ipywidgets", "viewer")
     show = required("IPython.display", "viewer")
     found.slider = widgets.IntSlider(found.index, 0, length - 1, description=name)
-    place = widgets.Output()
+    png = _png(found.figure)
+    image = widgets.Image(value=png, format="png")
+    # It would be as wide as the page.
+    box = widgets.VBox([found.slider, image], layout={"align_items": "flex-start"})
     pyplot.close(found.figure)  # or a notebook shows it once more
 
     def draw(change: Any) -> None:
         found._show(int(change["new"]))
-        with place:
-            show.clear_output(wait=True)
-            show.display(found.figure)
+        image.value = _png(found.figure)
 
     found.slider.observe(draw, "value")
-    show.display(widgets.VBox([found.slider, place]))
-    draw({"new": found.index})
+    # Without a kernel, or where there are no widgets, a notebook shows the picture.
+    bundle = box._repr_mimebundle_() | {"text/plain": repr(found), "image/png": png}
+    show.display(bundle, raw=True)
+
+
+def _png(figure: Any) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight")
+    return file.getvalue()
 
 
 def _slider(wanted: Any, figure: Any) -> str | None:
@@ -286,6 +338,30 @@ def _axis(volume: _Volume, axis: int | str | None) -> int | None:
     if len(volume.shape) == 2:
         raise ValueError("an image has no slices: leave out axis")
     return number
+
+
+def _boxes(volume: _Volume, boxes: Any) -> list[list[tuple[int, int]]]:
+    """Boxes in the axes of the volume: along each the first voxel, and the end."""
+    if boxes is None:
+        return []
+    every = list(boxes.values()) if isinstance(boxes, Mapping) else [boxes]
+    for box in every:
+        if len(box) != volume.ndim or not all(isinstance(part, slice) for part in box):
+            raise ValueError(f"a box has a slice for each axis: {box}")
+    return [
+        [box[a].indices(n)[:2] for a, n in zip(volume.axes, volume.shape, strict=True)]
+        for box in every
+    ]
+
+
+def _sizes(volume: _Volume, anisotropy: Any) -> list[float]:
+    """How large a voxel is along each axis of the volume."""
+    if anisotropy is None:
+        return [1.0] * len(volume.shape)
+    sizes = np.asarray(anisotropy, float)
+    if sizes.shape != (volume.ndim,) or not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise ValueError(f"anisotropy is a size along each of {volume.ndim} axes: {anisotropy}")
+    return [float(sizes[axis]) for axis in volume.axes]
 
 
 # ---- what is shown ----
@@ -332,5 +408,5 @@ def _volume(
         raise ValueError(f"slices are shown of 2 or 3 axes, not of {shape}: select some first")
     return _Volume(
         tuple(shape[a] for a in axes), tuple(str(names[a]) for a in axes), tuple(axes), read,
-        is_stream,
+        n, is_stream,
     )  # fmt: skip

@@ -418,6 +418,25 @@ def test_a_window_needs_a_screen(cells, monkeypatch, capsys):
     assert "there is no screen for a window" in capsys.readouterr().err
 
 
+def test_a_window(cells, monkeypatch):
+    """What it has; agg stands for a screen."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    shown = []
+    monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "some")
+    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.gcf()))
+    ok("view", "cells.ckl", "--axis", "y", "-z", "2", "--borders")
+    (figure,) = shown
+    (image,) = figure.slices.axes.get_images()
+    expected = picture.draw(cells[:, 2].T, borders=True)
+    assert (np.asarray(image.get_array()) == expected).all()
+    figure.slices.slider.set_val(29)
+    assert (figure.slices.labels == cells[:, 29].T).all()
+    pyplot.close("all")
+
+
 # crackle-codec.
 
 

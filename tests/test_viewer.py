@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -66,7 +67,11 @@ def test_the_right_slice(tmp_path, cells, kind, axis):
     assert (shown.labels == right).all() and shown.index == 4
     assert (drawn(shown) == picture.draw(right, borders=True)).all()
     rows, columns = "zyx".replace(axis, "")
-    assert (shown.axes.get_ylabel(), shown.axes.get_xlabel()) == (rows, columns)
+    assert shown.axes.get_ylabel() == f"{rows} (voxels)"
+    assert shown.axes.get_xlabel() == f"{columns} (voxels)"
+    assert repr(shown) == f"<SliceBrowser: {axis} = 4 of {cells.shape[number]}, " + (
+        f"{right.shape[0]} x {right.shape[1]} voxels>"
+    )
     assert shown.axes.get_title() == f"{axis} = 4"
     assert shown.axes.format_coord(3.2, 1.9).endswith(f"{columns} 3, {rows} 2: {right[2, 3]}")
     assert shown.axes.format_coord(-1, 0) == ""
@@ -193,6 +198,107 @@ def test_the_id_of_a_bar_is_in_its_middle():
     assert picture.inner_points(np.full((1, 7), -3), 9) == [(0, 3, -3)]
 
 
+@pytest.mark.parametrize("top, left, size", [(-0.5, -0.5, 18), (0, 0, 7), (6, 18, 6.5)])
+def test_numbers_are_whole_and_do_not_overlap(cells, top, left, size):
+    many = cells.astype("u8") + 10**15
+    shown = view(many, index=3, ids=True)
+    shown.axes.set_xlim(left, left + size)
+    shown.axes.set_ylim(top + size, top)
+
+    def pixels():
+        shown.figure.canvas.draw()
+        return np.asarray(shown.figure.canvas.buffer_rgba()).copy()
+
+    before, frame, places = pixels(), shown.axes.bbox, []
+    for text in shown.axes.texts:  # the largest region's first
+        inside = frame.contains(*shown.axes.transData.transform(text.get_position()))
+        assert inside or text.place is None
+        text.set_visible(text.place is not None)  # nothing is drawn of the others
+        if text.place is None:
+            continue
+        assert not any(text.place.overlaps(other) for other in places)
+        places.append(text.place)
+        assert frame.x0 <= text.place.x0 < text.place.x1 <= frame.x1
+        assert frame.y0 <= text.place.y0 < text.place.y1 <= frame.y1
+        text.set_visible(False)  # and this one is drawn there
+        around, without = ~_within(before, text.place), pixels()
+        assert (before != without).any() and (before == without)[around].all()
+        text.set_visible(True)
+    assert 0 < len(places) < len(shown.axes.texts)
+    assert (pixels() == before).all()
+    shown.axes.set_xlim(2, 4)  # less than a number is wide
+    pixels()
+    assert not [text.place for text in shown.axes.texts if text.place is not None]
+
+
+def _within(image, box):
+    rows, columns = np.indices(image.shape[:2])
+    rows = len(image) - rows
+    box = box.padded(2)  # text begins at whole pixels
+    return (rows >= box.y0) & (rows <= box.y1) & (columns >= box.x0) & (columns <= box.x1)
+
+
+@pytest.mark.parametrize("axis", "zyx")
+@pytest.mark.parametrize("kind", ["array", "stream", "of 4 axes"])
+def test_boxes_are_around_their_labels(tmp_path, cells, axis, kind):
+    some = np.unique(cells)[[3, 8, 12]].tolist()
+    volume = LabelVolume(stored(tmp_path / "c.zarr", cells))
+    boxes = volume.bounding_boxes(some)
+    source = cells
+    if kind == "stream":
+        source = ck.compress(cells.T)
+        boxes = {label: ck.bounding_boxes(source, label) for label in some}
+        boxes = {
+            label: box[label] if isinstance(box, dict) else box for label, box in boxes.items()
+        }
+    elif kind == "of 4 axes":
+        source = cells[None]
+        boxes = {label: (slice(None), *box) for label, box in boxes.items()}
+    number = "zyx".index(axis)
+    shown = view(source, axis, 0, boxes=boxes)
+    for index in range(0, cells.shape[number], 3):
+        shown.show(index)
+        right = set()
+        for label in some:
+            places = np.argwhere(cells == label)
+            low, high = places.min(0), places.max(0)
+            if low[number] <= index <= high[number]:
+                (y, x), (y_end, x_end) = np.delete(low, number), np.delete(high, number)
+                right.add((x - 0.5, y - 0.5, x_end - x + 1, y_end - y + 1))
+        found = shown.axes.patches
+        drawn = {(*p.get_xy(), p.get_width(), p.get_height()) for p in found}
+        assert drawn == right and len(found) == len(shown.axes.patches)
+    one = view(source, axis, 0, boxes=boxes[some[0]])
+    assert len(one.axes.patches) <= 1
+    assert len(view(cells[3], boxes=(slice(2, 5), slice(0, 3))).axes.patches) == 1
+
+
+def test_highlighted_labels_alone_are_in_colour(cells):
+    image = cells[3].copy()
+    image[:3, :3] = 0
+    label, other = (int(value) for value in np.unique(image)[[2, 5]])
+    for wanted, highlight in (({label}, label), ({label, other}, [label, other]), (set(), ())):
+        found = drawn(view(image, borders=False, highlight=highlight, colormap="hashed"))
+        ours = np.isin(image, list(wanted))
+        usual = picture.colours(image)
+        assert (found[ours] == usual[ours]).all() and (found[image == 0] == 0).all()
+        dull = found[~ours & (image != 0)].astype(int)
+        assert (dull == dull[:, :1]).all() and 100 < dull.min() < dull.max() < 180
+        texts = view(image, highlight=highlight, ids=50).axes.texts
+        assert {int(text.get_text()) for text in texts} == wanted
+    huge = image.astype("u8") + 2**63
+    assert len(view(huge, highlight=[2**63 + label, -1], ids=50).axes.texts) >= 1
+
+
+def test_proportions_of_voxels(cells):
+    for axis, ratio in (("z", 2), ("y", 10), ("x", 5)):
+        assert view(cells, axis, anisotropy=(40, 8, 4)).axes.get_aspect() == ratio
+        shown = view(ck.compress(cells.T), axis, anisotropy=(4, 8, 40))
+        assert shown.axes.get_aspect() == ratio
+    assert view(cells[None], "y", anisotropy=(1, 40, 8, 4)).axes.get_aspect() == 10
+    assert view(cells, "y").axes.get_aspect() == 1
+
+
 @pytest.mark.parametrize("kind", ["matplotlib", "ipywidgets"])
 def test_sliders(cells, kind, capsys):
     pytest.importorskip(kind)
@@ -217,6 +323,29 @@ def test_sliders(cells, kind, capsys):
     assert [getattr(shown.slider, name) for name in bounds] == [0, 6]
 
 
+def test_a_notebook_without_a_kernel_has_a_picture(cells, monkeypatch):
+    """Beside the widget, which needs a kernel, the slice that is shown first."""
+    ipywidgets = pytest.importorskip("ipywidgets")
+    import IPython.display
+
+    shown, made, image = [], [], ipywidgets.Image
+    monkeypatch.setattr(ipywidgets, "Image", lambda **k: [made.append(image(**k)), made[-1]][1])
+    monkeypatch.setattr(IPython.display, "display", lambda *a, **k: shown.append((a, k)))
+    found = view(cells, index=2, slider="ipywidgets")
+    (bundle,), options = shown[0]
+    assert options == {"raw": True} and "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"] == repr(found)
+    assert [len(call[0]) for call in shown] == [1]
+    first = matplotlib.image.imread(io.BytesIO(bundle["image/png"]))
+    assert first.shape[2] == 4 and len(np.unique(first.reshape(-1, 4), axis=0)) > 50
+    (picture,) = made
+    assert bytes(picture.value) == bundle["image/png"]
+    found.slider.value = 5  # the widget shows what the figure does
+    assert bytes(picture.value) != bundle["image/png"]
+    found.show(2)
+    assert bytes(picture.value) == bundle["image/png"]
+
+
 def test_where_there_is_no_window_there_is_no_slider(cells):
     shown = view(cells)
     assert shown.slider is None and len(shown.figure.axes) == 1
@@ -233,6 +362,10 @@ def test_refused(tmp_path, cells):
         (cells, {"axis": 3}, ValueError, "no axis 3"),
         (cells[0], {"axis": 0}, ValueError, "no slices"),
         (cells, {"index": 7}, IndexError, "slice 7"),
+        (cells, {"boxes": (slice(2), slice(3))}, ValueError, "a slice for each axis"),
+        (cells, {"boxes": {1: (1, 2, 3)}}, ValueError, "a slice for each axis"),
+        (cells, {"anisotropy": (4, 4)}, ValueError, "each of 3 axes"),
+        (cells, {"anisotropy": (4, 4, 0)}, ValueError, "each of 3 axes"),
         (cells, {"slider": "qt"}, ValueError, "no slider"),
         (cells.astype("f4"), {}, TypeError, "integers"),
         (cells[:0], {}, ValueError, "no voxels"),
