@@ -79,13 +79,14 @@ class CrackleArray:
 
         Not where the bytes may change behind its back.
         """
-        if self._open is None or self._open[0] is not self.binary:
-            found = stream.opened(self.binary)
+        kept, binary = self._open, self.binary  # which another thread may change meanwhile
+        if kept is None or kept[0] is not binary:
+            found = stream.opened(binary)
             found[0].max_voxels = self.max_voxels
-            if not memoryview(self.binary).readonly:
+            if not memoryview(binary).readonly:
                 return found
-            self._open = self.binary, found
-        return self._open[1]
+            kept = self._open = binary, found
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"binary": bytes(self.binary)}
@@ -326,8 +327,9 @@ class CrackleArray:
 
     def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
         """See `measure.totals`; from the table beside the file if there is one."""
-        if self._meta is not None and self._meta[0] is self.binary:
-            return measure.from_parquet(self._meta[1], label)
+        meta = self._meta
+        if meta is not None and meta[0] is self.binary:
+            return measure.from_parquet(meta[1], label)
         return measure.totals(self, label, parallel=self.parallel, **wanted)
 
     def use_measures(self, table: Any) -> None:
