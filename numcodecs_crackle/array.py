@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import blockwise, edit, limits, measure, stack, stream
 from numcodecs_crackle.components import connected_components
-from numcodecs_crackle.each import each
+from numcodecs_crackle.each import Images, Shared, Single, each
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.pool import mode_pooling_2x2x1
@@ -26,8 +26,15 @@ _ARITHMETIC = {
 }
 
 
-def _operator(symbol: str, swapped: bool = False) -> Callable[[CrackleArray, Any], Any]:
-    return lambda self, other: self._operate(other, symbol, swapped)
+# numpy's arrays it leaves to numpy's own operators.
+_Operator = Callable[["CrackleArray", "int | np.integer[Any] | CrackleArray"], "CrackleArray"]
+
+
+def _operator(symbol: str, swapped: bool = False) -> _Operator:
+    def function(self: CrackleArray, other: Any) -> Any:
+        return self._operate(other, symbol, swapped)
+
+    return function
 
 
 def as_slice(z: Any) -> slice:
@@ -63,9 +70,9 @@ class CrackleArray:
     """
 
     def __init__(self, binary: Any, parallel: int = 0, *, max_voxels: int | None = None) -> None:
-        self.binary = binary
-        self.parallel = parallel
-        self.max_voxels = limits.checked(max_voxels)
+        self.binary: Any = binary
+        self.parallel: int = parallel
+        self.max_voxels: int | None = limits.checked(max_voxels)
         self.shape: tuple[int, ...] = self.header().shape
         self._truth: Callable[[], bool] | None = None
         self._meta: Any = None  # a binary, and a table of its measures from beside the file
@@ -336,22 +343,60 @@ class CrackleArray:
         """Answer from a table of `to_parquet`, of this stream; None to measure again."""
         self._meta = None if table is None else (self.binary, table)
 
+    @overload
+    def voxel_counts(self, label: None = None) -> dict[int, int]: ...
+    @overload
+    def voxel_counts(self, label: int) -> int: ...
     def voxel_counts(self, label: int | None = None) -> Any:
         """Voxels by label, or of one: see `numcodecs_crackle.voxel_counts`."""
         found = self.totals(label)
         return measure.by_label(found, found.counts.tolist(), label)
 
+    @overload
+    def centroids(self, label: None = None) -> dict[int, measure.Floats]: ...
+    @overload
+    def centroids(self, label: int) -> measure.Floats: ...
     def centroids(self, label: int | None = None) -> Any:
         """Mean x, y, z by label, or of one: see `numcodecs_crackle.centroids`."""
         found = self.totals(label, means=True)
         return measure.by_label(found, list(found.means), label)  # type: ignore[arg-type]
 
+    @overload
+    def bounding_boxes(
+        self, label: None = None, no_slice_conversion: Literal[False] = False
+    ) -> dict[int, measure.Box]: ...
+    @overload
+    def bounding_boxes(
+        self, label: int, no_slice_conversion: Literal[False] = False
+    ) -> measure.Box: ...
+    @overload
+    def bounding_boxes(
+        self, label: None = None, *, no_slice_conversion: Literal[True]
+    ) -> dict[int, measure.Corners]: ...
+    @overload
+    def bounding_boxes(self, label: int, no_slice_conversion: Literal[True]) -> measure.Corners: ...
+    @overload
+    def bounding_boxes(
+        self, label: int | None = None, no_slice_conversion: bool = False
+    ) -> Any: ...
     def bounding_boxes(self, label: int | None = None, no_slice_conversion: bool = False) -> Any:
         """Boxes by label, or of one: see `numcodecs_crackle.bounding_boxes`."""
         boxes: Any = (found := self.totals(label, boxes=True)).boxes
         rows = list(boxes) if no_slice_conversion else measure.box_slices(boxes)
         return measure.by_label(found, rows, label)
 
+    @overload
+    def point_cloud(
+        self, label: int, skip_background: bool = True, z_start: int = -1, z_end: int = -1
+    ) -> measure.Points: ...
+    @overload
+    def point_cloud(
+        self,
+        label: Iterable[int] | None = None,
+        skip_background: bool = True,
+        z_start: int = -1,
+        z_end: int = -1,
+    ) -> dict[int, measure.Points]: ...
     def point_cloud(
         self,
         label: int | Iterable[int] | None = None,
@@ -388,9 +433,24 @@ class CrackleArray:
             self, label, points, parallel=self.parallel, progress=progress
         )
 
+    @overload
+    def each(
+        self,
+        crop: bool = True,
+        labels: Iterable[int] | None = None,
+        multi: Literal[False] = False,
+    ) -> Images[Single]: ...
+    @overload
+    def each(
+        self, crop: bool = True, labels: Iterable[int] | None = None, *, multi: Literal[True]
+    ) -> Images[Shared]: ...
+    @overload
     def each(
         self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
-    ) -> Any:
+    ) -> Images[Any]: ...
+    def each(
+        self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
+    ) -> Images[Any]:
         """Iterate over labels and where they are: see `numcodecs_crackle.each`."""
         return each(self, self.parallel, crop, labels, multi)
 
@@ -489,6 +549,34 @@ class CrackleArray:
             raise ValueError("zero z-depth")
         return self._new(stack.zcut(self, [start, stop], self.parallel)[0])
 
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        return_mapping: Literal[False] = False,
+    ) -> CrackleArray: ...
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        *,
+        return_mapping: Literal[True],
+    ) -> tuple[CrackleArray, dict[int, int]]: ...
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        return_mapping: bool = False,
+    ) -> Any: ...
     def connected_components(
         self,
         connectivity: int = 26,
@@ -550,20 +638,32 @@ class CrackleArray:
     def __ne__(self, other: object) -> Any:
         return self._compare(other, "!=")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
-    __gt__, __ge__ = _operator(">"), _operator(">=")
-    __lt__, __le__ = _operator("<"), _operator("<=")
-    __add__, __radd__ = _operator("+"), _operator("+", swapped=True)
-    __sub__, __rsub__ = _operator("-"), _operator("-", swapped=True)
-    __mul__, __rmul__ = _operator("*"), _operator("*", swapped=True)
-    __floordiv__, __rfloordiv__ = _operator("/"), _operator("/", swapped=True)
-    __mod__, __rmod__ = _operator("%"), _operator("%", swapped=True)
-    __and__, __rand__ = _operator("&"), _operator("&", swapped=True)
-    __or__, __ror__ = _operator("|"), _operator("|", swapped=True)
-    __xor__, __rxor__ = _operator("^"), _operator("^", swapped=True)
-    __lshift__, __rlshift__ = _operator("<<"), _operator("<<", swapped=True)
-    __rshift__, __rrshift__ = _operator(">>"), _operator(">>", swapped=True)
+    __gt__: ClassVar[_Operator] = _operator(">")
+    __ge__: ClassVar[_Operator] = _operator(">=")
+    __lt__: ClassVar[_Operator] = _operator("<")
+    __le__: ClassVar[_Operator] = _operator("<=")
+    __add__: ClassVar[_Operator] = _operator("+")
+    __radd__: ClassVar[_Operator] = _operator("+", swapped=True)
+    __sub__: ClassVar[_Operator] = _operator("-")
+    __rsub__: ClassVar[_Operator] = _operator("-", swapped=True)
+    __mul__: ClassVar[_Operator] = _operator("*")
+    __rmul__: ClassVar[_Operator] = _operator("*", swapped=True)
+    __floordiv__: ClassVar[_Operator] = _operator("/")
+    __rfloordiv__: ClassVar[_Operator] = _operator("/", swapped=True)
+    __mod__: ClassVar[_Operator] = _operator("%")
+    __rmod__: ClassVar[_Operator] = _operator("%", swapped=True)
+    __and__: ClassVar[_Operator] = _operator("&")
+    __rand__: ClassVar[_Operator] = _operator("&", swapped=True)
+    __or__: ClassVar[_Operator] = _operator("|")
+    __ror__: ClassVar[_Operator] = _operator("|", swapped=True)
+    __xor__: ClassVar[_Operator] = _operator("^")
+    __rxor__: ClassVar[_Operator] = _operator("^", swapped=True)
+    __lshift__: ClassVar[_Operator] = _operator("<<")
+    __rlshift__: ClassVar[_Operator] = _operator("<<", swapped=True)
+    __rshift__: ClassVar[_Operator] = _operator(">>")
+    __rrshift__: ClassVar[_Operator] = _operator(">>", swapped=True)
 
     def __pos__(self) -> CrackleArray:
         return self

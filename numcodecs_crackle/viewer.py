@@ -75,7 +75,7 @@ class SliceBrowser:
         self._volume, self._axis = volume, axis
         self._how = borders, ids, colormap
         self.axes = axes
-        self.figure = axes.figure
+        self.figure: Any = axes.figure
         self.slider: Any = None
         self.index: int | None = None
         self.labels: npt.NDArray[Any] = np.zeros((0, 0), np.uint8)

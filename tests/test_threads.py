@@ -243,7 +243,7 @@ array = ck.CrackleArray(ck.compress(np.zeros((4, 4, 4), "u1")))
 array.labels()
 os.kept = array, ck._native, os
 """
-    assert python("-c", code) == (0, "", "")
+    assert python("-W", "ignore", "-c", code) == (0, "", "")
 
 
 @pytest.mark.skipif(
