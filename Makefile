@@ -1,11 +1,8 @@
 # `make demo` and `make test` do all the set-up themselves.
 PYTHON ?= python3
-NEWER ?= $(shell for v in 3.13 3.12; do \
-	for p in python$$v $$HOME/.pyenv/versions/$$v.*/bin/python; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 DATA ?=
 
-.PHONY: demo bench stages test test-newer clean
+.PHONY: demo bench stages test docs clean
 demo: .venv/ready
 	.venv/bin/python -m numcodecs_crackle.demo $(DATA)
 
@@ -20,28 +17,25 @@ stages:
 		$(filter-out csrc/decode.c csrc/encode.c,$(wildcard csrc/*.c))
 	build/stages $(DATA)
 
-test: .venv/ready test-newer
-	.venv/bin/python -m pytest -q
+test: .venv/ready
+	.venv/bin/python -m pytest -q -n auto
 
-# The same on a newer Python, with the newer zarr it gets, where one is installed.
-test-newer:
-ifneq ($(NEWER),)
-	$(MAKE) .venv-newer/ready VENV_PYTHON=$(NEWER)
-	.venv-newer/bin/python -m pytest -q
-endif
+# The site: build/docs/index.html. Nothing is fetched but the packages it is built with.
+docs: .venv-docs/ready
+	.venv-docs/bin/sphinx-build -q -W --keep-going -c docs . build/docs
 
-VENV_PYTHON ?= $(PYTHON)
 SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
-EXTRAS := test,demo
+EXTRAS := test
 .venv-bench/ready: EXTRAS := bench
-.venv-fuzz/ready: EXTRAS := test
-.venv/ready .venv-newer/ready .venv-bench/ready .venv-fuzz/ready: $(SOURCES)
-	$(VENV_PYTHON) -m venv $(@D)
+.venv-dev/ready: EXTRAS := dev
+.venv-docs/ready: EXTRAS := docs
+.venv/ready .venv-bench/ready .venv-dev/ready .venv-docs/ready .venv-fuzz/ready: $(SOURCES)
+	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --upgrade pip setuptools
 	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-newer .venv-bench .venv-fuzz build dist *.egg-info numcodecs_crackle/_crackle*
+	rm -rf .venv .venv-* build dist *.egg-info numcodecs_crackle/_crackle*
 
-include fuzz/fuzz.mk
+include fuzz/fuzz.mk packaging.mk

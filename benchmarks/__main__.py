@@ -22,6 +22,7 @@ from benchmarks import (
     extras,
     memory,
     packed,
+    plots,
     report,
     toolbox,
     volumes,
@@ -135,7 +136,7 @@ def main() -> None:
     print(report.ratios(results))
     if options.report_only or not (options.only or options.quick):
         report.write_page(results, ROOT / "docs" / "benchmarks.md")
-        report.plot(results, ROOT / "docs" / "img")
+        plots.plot(results, ROOT / "docs" / "img")
         print(f"the whole report: {ROOT / 'docs' / 'benchmarks.md'}")
     elif options.only:
         print(report.page(results))

@@ -1,4 +1,4 @@
-"""From results to a table, a page of the docs and plots."""
+"""From results to tables, and a page of the docs."""
 
 from __future__ import annotations
 
@@ -167,56 +167,3 @@ def write_page(results: Results, path: Path) -> None:
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
     path.write_text(f"{before}{BEGIN}\n\n{page(results)}\n{END}{after}")
-
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
-MARKS = "osD^vP*X"
-
-
-def plot(results: Results, folder: Path) -> None:
-    """Speed against bytes a voxel for real crops, and the ratios of all cases."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    plt.rcParams["svg.hashsalt"] = "crackle"  # the same picture for the same results
-    folder.mkdir(parents=True, exist_ok=True)
-    real = [c for c in results["cases"] if c["name"].startswith("real") and "u64" not in c["name"]]
-    real = [c for c in real if c["name"].endswith(" F")]
-    for way in ("encode", "decode") if real else ():
-        figure, axes = plt.subplots(1, len(real), figsize=(3.2 * len(real), 3.4), sharey=True)
-        for axis, case in zip([axes] if len(real) == 1 else axes, real, strict=True):
-            rows = [(n, r) for n, r in case["rows"].items() if r.get(way) and r.get("bytes")]
-            for i, (name, row) in enumerate(rows):
-                axis.plot(
-                    row["bytes"] / case["voxels"], row[way]["median"], MARKS[i % 8],
-                    color=COLOURS[i % 8], label=name, markeredgecolor="black",
-                )  # fmt: skip
-            axis.set(xscale="log", yscale="log", title=case["name"], xlabel="bytes a voxel")
-            for line in (axis.xaxis, axis.yaxis):
-                line.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                line.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-                line.set_minor_locator(NullLocator())
-            axis.grid(True, alpha=0.3)
-        figure.axes[0].set_ylabel(f"{way}, million voxels a second")
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="lower center", ncols=4, fontsize=8)
-        figure.tight_layout(rect=(0, 0.14, 1, 1))
-        figure.savefig(folder / f"bench-{way}.svg", metadata={"Date": None})
-        plt.close(figure)
-    names = [c["name"] for c in results["cases"]]
-    figure, axis = plt.subplots(figsize=(7, 0.3 * len(names) + 1.2))
-    at = range(len(names))
-    for shift, way, colour in ((-0.2, "decode", "#0072B2"), (0.2, "encode", "#E69F00")):
-        values = [c[f"{way}_ratio"] for c in results["cases"]]
-        axis.barh([y + shift for y in at], values, 0.38, label=way, color=colour)
-    axis.axvline(1, color="black", linewidth=1)
-    axis.set(yticks=list(at), yticklabels=names, xlabel=f"times as fast as {REFERENCE}")
-    axis.invert_yaxis()
-    axis.legend(loc="lower right")
-    figure.tight_layout()
-    figure.savefig(folder / "bench-ratios.svg", metadata={"Date": None})
-    plt.close(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from numcodecs_crackle.each import Images, Shared, Single, each
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.pool import mode_pooling_2x2x1
+
+if TYPE_CHECKING:
+    from numcodecs_crackle.viewer import SliceBrowser
 
 __all__ = ["CrackleArray", "compressa"]
 
@@ -63,6 +66,17 @@ class CrackleArray:
         Refuse, with a `FormatError`, to decode or walk more of them at a time; by default what
         `set_max_voxels` says. What is made of it, by an edit or an operator, has the same.
 
+    Attributes
+    ----------
+    binary : bytes
+        The stream; an assignment to slices puts another in its place.
+    shape : tuple of int
+        (sx, sy, sz) in voxels.
+    parallel, max_voxels
+        As given.
+
+    Notes
+    -----
     Indexing is numpy's, and decodes only the slices that are needed; assignment replaces the
     slices that it touches; a CrackleArray as the index is a mask. Operators work voxel by voxel;
     with a numpy array, and in numpy's functions, it is decoded. What is true of labels without
@@ -134,7 +148,7 @@ class CrackleArray:
 
     @property
     def random_access(self) -> bool:
-        """True: slices are decoded one by one."""
+        """Whether slices are decoded one by one, as they always are."""
         return True
 
     # ---- labels ----
@@ -333,7 +347,7 @@ class CrackleArray:
     # ---- measures ----
 
     def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
-        """See `measure.totals`; from the table beside the file if there is one."""
+        """What the measures are made of; from the table beside the file if there is one."""
         meta = self._meta
         if meta is not None and meta[0] is self.binary:
             return measure.from_parquet(meta[1], label)
@@ -592,11 +606,11 @@ class CrackleArray:
         )  # fmt: skip
         return (self._new(out[0]), out[1]) if return_mapping else self._new(out)
 
-    def viewer(self) -> None:
-        """Show the volume in a browser, by the package microviewer."""
-        from numcodecs_crackle.extras import required
+    def viewer(self) -> SliceBrowser:
+        """Browse the slices, which are decoded as they are shown: see `viewer.view`."""
+        from numcodecs_crackle.viewer import view
 
-        required("microviewer", "view").view(self.numpy(), seg=True)
+        return view(self)
 
     # ---- operators ----
 

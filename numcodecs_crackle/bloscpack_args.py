@@ -55,7 +55,7 @@ class BloscArgs(_Args):
     Parameters
     ----------
     typesize : int
-        Bytes of an element, which `shuffle` goes by; 1 to 255.
+        Bytes of an element, which ``shuffle`` goes by; 1 to 255.
     clevel : int
         0, which copies, to 9.
     shuffle : bool

@@ -38,7 +38,17 @@ _MANY_LABELS = 4096
 
 
 class ChunkEdit(NamedTuple):
-    """A chunk that changes: its place in the grid, its key, and those of its labels that do."""
+    """A chunk that changes.
+
+    Attributes
+    ----------
+    chunk : tuple of int
+        Its place in the grid of chunks.
+    key : str
+        The key of its object, a chunk or a shard, below the array's path.
+    labels : array (n,)
+        Those of its labels that change.
+    """
 
     chunk: Chunk
     key: str
@@ -48,6 +58,8 @@ class ChunkEdit(NamedTuple):
 class Edit(NamedTuple):
     """What an edit changes.
 
+    Attributes
+    ----------
     old, new : arrays (n,)
         Label old[i] becomes new[i]; ascending by ``old``, without labels that stay.
     chunks : list of ChunkEdit

@@ -34,6 +34,8 @@ _FEW_LABELS = 8
 class Statistics(NamedTuple):
     """Labels that have voxels, ascending, and a row for each; axes are the array's.
 
+    Attributes
+    ----------
     labels : array (n,)
     voxel_counts : uint64 array (n,)
     boxes : int64 array (n, 2 * ndim)

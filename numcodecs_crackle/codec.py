@@ -25,9 +25,9 @@ class Crackle(Codec):  # type: ignore[misc]
 
     Notes
     -----
-    A chunk's axes fold as `numcodecs_crackle.chunks` tells. Plain bytes are taken as a row
-    of uint8. Zarr 2 reads back the bytes of a chunk in the array's own byte order, which a
-    stream doesn't have: big-endian arrays are refused.
+    Axes of a chunk that are 1 long drop out, and those before the last three fold into one.
+    Plain bytes are taken as a row of uint8. Zarr 2 reads back the bytes of a chunk in the
+    array's own byte order, which a stream doesn't have: big-endian arrays are refused.
     """
 
     codec_id = "crackle"

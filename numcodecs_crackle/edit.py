@@ -349,7 +349,11 @@ def apply_scalar(
 
 
 def add_scalar(binary: Any, scalar: int) -> bytes:
-    """Add a number to all labels: see `apply_scalar`."""
+    """Add a number to all labels.
+
+    As with a numpy array of the stream's dtype and a Python int: the dtype stays, results
+    that do not fit wrap around. OverflowError for a number that does not fit.
+    """
     return apply_scalar(binary, np.add, scalar)
 
 

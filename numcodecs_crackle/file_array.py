@@ -29,8 +29,8 @@ class FileArray(CrackleArray):
     parallel : int
         Threads; 0 for all cores.
     measures : function of the stream, optional
-        Gives the table of its measures, or None: see `use_measures`. It is called when they
-        are asked for.
+        Gives the table of its measures, or None: see `CrackleArray.use_measures`. It is called
+        when they are asked for.
     max_voxels : int, optional
         As of `CrackleArray`.
 

@@ -96,6 +96,7 @@ class CrackleHeader:
 
     @property
     def header_bytes(self) -> int:
+        """The size of the header."""
         return 29 if self.format_version else 24
 
     @property
@@ -133,4 +134,5 @@ class CrackleHeader:
         return self.voxels() * self.data_width
 
     def voxels(self) -> int:
+        """The number of voxels."""
         return self.sx * self.sy * self.sz

@@ -227,7 +227,7 @@ class LabelIndex:
         ``report`` is called with the error of a damaged chunk, and may raise it; else the
         chunk is left out.
         """
-        required("pyarrow", "files")  # before anything is measured
+        required("pyarrow", "index")  # before anything is measured
         with self._lock:
             os.makedirs(self.path, exist_ok=True)
             self._load()

@@ -118,7 +118,7 @@ class Layout:
         return ["voxel_count", *sides, *(f"sum_{name}" for name in self.names)]
 
     def schema(self) -> Any:
-        pa = required("pyarrow", "files")
+        pa = required("pyarrow", "index")
         # Places are signed, so that what SQL subtracts from them does not overflow.
         unsigned = ("voxel_count", *(f"sum_{name}" for name in self.names))
         kinds = {"label": pa.from_numpy_dtype(self.dtype)} | {n: pa.uint64() for n in unsigned}
@@ -134,7 +134,7 @@ class Layout:
             columns[f"max_{name}"] = np.ascontiguousarray(sums.highs[:, i])
             columns[f"sum_{name}"] = sums.sums[:, i].astype(np.uint64)
         schema = self.schema()
-        return required("pyarrow", "files").table([columns[n] for n in schema.names], schema)
+        return required("pyarrow", "index").table([columns[n] for n in schema.names], schema)
 
     def chunks_in(self, columns: dict[str, npt.NDArray[Any]]) -> Ids:
         return self.ids_of(self._side_by_side(columns, "chunk", np.int64))
@@ -292,7 +292,7 @@ def opened_part(
         For one that is of another array, or of no index.
     """
     path = os.path.join(folder, name)
-    pq = required("pyarrow.parquet", "files")
+    pq = required("pyarrow.parquet", "index")
     with damage_named(name):
         file = pq.ParquetFile(path, page_checksum_verification=True)
     with file:
@@ -314,7 +314,7 @@ def write_part(folder: str, name: str, layout: Layout, rows: Rows, ids: Ids, pri
     ids, prints
         The chunks that they are of, and the fingerprint of each.
     """
-    pq = required("pyarrow.parquet", "files")
+    pq = required("pyarrow.parquet", "index")
     texts = {
         _ABOUT: json.dumps(layout.about()).encode(),
         # Text, as Parquet has it there: other readers stumble over anything else.
@@ -358,7 +358,7 @@ def _damage(name: str, reason: str) -> FormatError:
 @contextmanager
 def damage_named(name: str) -> Iterator[None]:
     """What pyarrow raises for a damaged file as a FormatError."""
-    arrow = required("pyarrow", "files").ArrowException
+    arrow = required("pyarrow", "index").ArrowException
     try:
         yield
     except (FileNotFoundError, PermissionError, FormatError):

@@ -107,7 +107,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Multiscale:
-    """An image: its axes, and its levels, the finest first."""
+    """An image.
+
+    Attributes
+    ----------
+    version : str
+        "0.4" or "0.5".
+    name : str or None
+    axes : tuple of Axis
+    levels : tuple of Level
+        The finest first.
+    """
 
     version: str
     name: str | None

@@ -46,6 +46,8 @@ Labels = npt.NDArray[Any]
 class Contacts(NamedTuple):
     """Pairs of labels that touch, and over how many faces; ascending.
 
+    Attributes
+    ----------
     first, second : arrays (n,)
         The smaller label of each pair, and the larger one.
     faces : uint64 array (n, ndim)

@@ -74,7 +74,7 @@ class VolumeStatistics(VolumeWork):
         and ``centroid_`` with its name, or its number where axes have no names. ImportError
         without pyarrow.
         """
-        pa = required("pyarrow", "files")
+        pa = required("pyarrow", "index")
         return pa.table(self._columns(self.statistics(label, region, **how)))
 
     def _columns(self, found: Statistics) -> dict[str, npt.NDArray[Any]]:

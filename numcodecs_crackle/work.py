@@ -27,6 +27,8 @@ class How(TypedDict, total=False):
     Memory is bounded by the chunks that are worked on at once, and by what is returned, such as
     the list of chunks that an edit changes.
 
+    Attributes
+    ----------
     executor : concurrent.futures.Executor
         What the work is sent to, some chunks at a time: a process pool, or a dask cluster's
         ``client.get_executor()``. By default threads, one for each core, and at least 8 where

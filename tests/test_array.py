@@ -432,3 +432,12 @@ def test_verified_once_but_for_what_may_change(monkeypatch):
     ck.remap(editable, {label: 200}, preserve_missing_labels=True, in_place=True)
     assert label not in editable
     assert 200 in editable
+
+
+def test_viewer():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    labels = np.arange(60).reshape(5, 4, 3) // 7
+    shown = ck.compressa(labels).viewer()
+    assert (shown.labels == labels[:, :, 1].T).all()
+    matplotlib.pyplot.close(shown.figure)

@@ -39,6 +39,15 @@ def test_golden_pins(cpu, dtype, option):
     assert ck.header(stream).label_format == 2 and ck.ok(stream)
 
 
+@pytest.mark.parametrize("name", ["bricks-u4-m0", "bricks-u4-m3", "bricks-u4-p1", "noise-u4-m0"])
+@pytest.mark.parametrize("version", ["0.4.0", "0.16.0"])
+def test_golden_version_0(cpu, version, name):
+    """Streams that crackle-codec wrote before there was a format version 1."""
+    stream = (DATA / "version0" / f"{version}-{name}.ckl").read_bytes()
+    assert ck.header(stream).format_version == 0
+    np.testing.assert_array_equal(ck.decompress(stream), np.load(DATA / f"{name[:-3]}.npy"))
+
+
 @pytest.mark.parametrize(("kind", "dtype", "markov"), OPTIONS)
 def test_golden(cpu, kind, dtype, markov):
     stream = path(kind, dtype, markov).read_bytes()

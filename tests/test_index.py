@@ -748,6 +748,6 @@ def test_without_pyarrow_nothing_is_measured(tmp_path, monkeypatch):
     _, z = stored("plain")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr(chunk_stats, "measured", None)
-    with pytest.raises(ImportError, match=r"this needs pyarrow: pip install .*\[files\]"):
+    with pytest.raises(ImportError, match=r"this needs pyarrow: pip install .*\[index\]"):
         LabelVolume(z).build_index(tmp_path / "x")
     assert not (tmp_path / "x").exists()

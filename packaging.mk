@@ -1,0 +1,62 @@
+# What CI runs: the wheel, alone and as a new user meets it, on every Python there is.
+#
+#   make check         all of it
+#   make dist          the sdist, and the wheel that is built from it
+#   make wheel-3.12    that wheel in a fresh environment: alone, pasting the README, opening
+#                      a notebook, and the whole test suite
+VERSIONS := 3.11 3.12 3.13
+python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p; done))
+FOUND := $(foreach version,$(VERSIONS),$(if $(call python-of,$(version)),$(version)))
+# One of them tells what the tests have reached; the newest does so at the least cost.
+COVERED := $(lastword $(FOUND))
+# What the README says to install for all that its examples use.
+README_EXTRAS := cli,dask,files,viewer,xarray
+# A notebook is executed as `jupyter notebook` does, without its pages.
+NOTEBOOK := nbclient ipykernel
+# Of the shell, as they are made while make runs.
+WHEEL := $$(echo dist/*.whl)
+
+.PHONY: check dist lint environments $(VERSIONS:%=wheel-%)
+check:
+	$(if $(FOUND),@echo "Pythons: $(FOUND)",$(error no Python of $(VERSIONS)))
+	$(MAKE) dist
+	$(MAKE) -j2 environments
+	$(MAKE) lint docs $(FOUND:%=wheel-%)
+
+environments: $(FOUND:%=.venv-%/ready) .venv-docs/ready
+
+dist: build/dist-ready
+build/dist-ready: .venv-dev/ready $(SOURCES) $(wildcard numcodecs_crackle/*.py) MANIFEST.in
+	rm -rf dist build/lib* build/bdist* *.egg-info
+	.venv-dev/bin/python -m build -q
+	.venv-dev/bin/twine check --strict dist/*
+	.venv-dev/bin/abi3audit --strict dist/*.whl
+	mkdir -p build && touch $@
+
+# mypy sees the packages that the tests are run with.
+lint: .venv-dev/ready .venv-$(COVERED)/ready
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+	.venv-dev/bin/mypy --python-executable .venv-$(COVERED)/bin/python
+
+$(VERSIONS:%=.venv-%/ready): .venv-%/ready: build/dist-ready
+	rm -rf $(@D)
+	$(call python-of,$*) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q "$(WHEEL)"
+	$(@D)/bin/python tests/try_wheel.py alone
+	$(@D)/bin/python -m pip install -q "$(WHEEL)[$(README_EXTRAS)]"
+	$(@D)/bin/python tests/try_wheel.py readme README.md
+	$(@D)/bin/python -m pip install -q "$(WHEEL)[$(README_EXTRAS)]" $(NOTEBOOK)
+	$(@D)/bin/python tests/try_wheel.py notebook notebooks/getting_started.ipynb
+	$(@D)/bin/python -m pip install -q "$(WHEEL)[test]"
+	touch $@
+
+# From the sdist without its package: nothing but the wheel can be imported, and what tests
+# need is in the sdist.
+$(VERSIONS:%=wheel-%): wheel-%: .venv-%/ready
+	rm -rf build/$@ && mkdir -p build/$@
+	tar -x -C build/$@ --strip-components=1 -f dist/*.tar.gz
+	rm -rf build/$@/numcodecs_crackle build/$@/*.egg-info
+	cd build/$@ && COVERAGE_CORE=sysmon $(CURDIR)/$(<D)/bin/pytest -q -n 2 \
+		$(if $(filter $*,$(COVERED)),--cov=numcodecs_crackle --cov-report=term:skip-covered)
