@@ -575,7 +575,7 @@ def signed_distance_to_boundary(
         if len(cloud):
             near, _ = spatial.KDTree(cloud * size).query(scaled)
             np.minimum(radii, near, out=radii, casting="unsafe")
-    radii[inside] = -(radii[inside] + np.float32(size.min()))
+    radii[inside] = -(radii[inside] + np.float32(np.min(size)))
     return radii
 
 
