@@ -133,9 +133,10 @@ class Stream:
         if self._stream != ffi.NULL:
             self.header = lib.crackle_stream_header(self._stream)
 
-    def __del__(self) -> None:
-        if self._stream != ffi.NULL:
-            lib.crackle_close(self._stream)
+    # When Python ends the names of this module may be gone before its streams are.
+    def __del__(self, _null: Any = ffi.NULL, _close: Any = lib.crackle_close) -> None:
+        if self._stream != _null:
+            _close(self._stream)
 
     @property
     def nbytes(self) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from numcodecs_crackle import blockwise, edit, limits, measure, stack, stream
+from numcodecs_crackle.array_measures import ArrayMeasures
 from numcodecs_crackle.components import connected_components
-from numcodecs_crackle.each import each
 from numcodecs_crackle.errors import FormatError
 from numcodecs_crackle.header import CrackleHeader, LabelFormat
 from numcodecs_crackle.pool import mode_pooling_2x2x1
@@ -29,8 +29,15 @@ _ARITHMETIC = {
 }
 
 
-def _operator(symbol: str, swapped: bool = False) -> Callable[[CrackleArray, Any], Any]:
-    return lambda self, other: self._operate(other, symbol, swapped)
+# numpy's arrays it leaves to numpy's own operators.
+_Operator = Callable[["CrackleArray", "int | np.integer[Any] | CrackleArray"], "CrackleArray"]
+
+
+def _operator(symbol: str, swapped: bool = False) -> _Operator:
+    def function(self: CrackleArray, other: Any) -> Any:
+        return self._operate(other, symbol, swapped)
+
+    return function
 
 
 def as_slice(z: Any) -> slice:
@@ -46,7 +53,7 @@ def _as_mask(index: Any) -> Any:
     return index.numpy() != 0 if isinstance(index, CrackleArray) else index
 
 
-class CrackleArray:
+class CrackleArray(ArrayMeasures):
     """A volume of labels, held as a Crackle stream.
 
     Parameters
@@ -77,9 +84,9 @@ class CrackleArray:
     """
 
     def __init__(self, binary: Any, parallel: int = 0, *, max_voxels: int | None = None) -> None:
-        self.binary = binary
-        self.parallel = parallel
-        self.max_voxels = limits.checked(max_voxels)
+        self.binary: Any = binary
+        self.parallel: int = parallel
+        self.max_voxels: int | None = limits.checked(max_voxels)
         self.shape: tuple[int, ...] = self.header().shape
         self._truth: Callable[[], bool] | None = None
         self._meta: Any = None  # a binary, and a table of its measures from beside the file
@@ -93,13 +100,14 @@ class CrackleArray:
 
         Not where the bytes may change behind its back.
         """
-        if self._open is None or self._open[0] is not self.binary:
-            found = stream.opened(self.binary)
+        kept, binary = self._open, self.binary  # which another thread may change meanwhile
+        if kept is None or kept[0] is not binary:
+            found = stream.opened(binary)
             found[0].max_voxels = self.max_voxels
-            if not memoryview(self.binary).readonly:
+            if not memoryview(binary).readonly:
                 return found
-            self._open = self.binary, found
-        return self._open[1]
+            kept = self._open = binary, found
+        return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"binary": bytes(self.binary)}
@@ -336,89 +344,7 @@ class CrackleArray:
                 [before, coded, after], head.markov_model_order, self.parallel
             )
 
-    # ---- measures ----
-
-    def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
-        """What the measures are made of; from the table beside the file if there is one."""
-        if self._meta is not None and self._meta[0] is self.binary:
-            return measure.from_parquet(self._meta[1], label)
-        return measure.totals(self, label, parallel=self.parallel, **wanted)
-
-    def use_measures(self, table: Any) -> None:
-        """Answer from a table of `to_parquet`, of this stream; None to measure again."""
-        self._meta = None if table is None else (self.binary, table)
-
-    def voxel_counts(self, label: int | None = None) -> Any:
-        """Voxels by label, or of one: see `numcodecs_crackle.voxel_counts`."""
-        found = self.totals(label)
-        return measure.by_label(found, found.counts.tolist(), label)
-
-    def centroids(self, label: int | None = None) -> Any:
-        """Mean x, y, z by label, or of one: see `numcodecs_crackle.centroids`."""
-        found = self.totals(label, means=True)
-        return measure.by_label(found, list(found.means), label)  # type: ignore[arg-type]
-
-    def bounding_boxes(self, label: int | None = None, no_slice_conversion: bool = False) -> Any:
-        """Boxes by label, or of one: see `numcodecs_crackle.bounding_boxes`."""
-        boxes: Any = (found := self.totals(label, boxes=True)).boxes
-        rows = list(boxes) if no_slice_conversion else measure.box_slices(boxes)
-        return measure.by_label(found, rows, label)
-
-    def point_cloud(
-        self,
-        label: int | Iterable[int] | None = None,
-        skip_background: bool = True,
-        z_start: int = -1,
-        z_end: int = -1,
-    ) -> Any:
-        """Surface voxels by label, or of one: see `numcodecs_crackle.point_cloud`."""
-        return measure.point_cloud(self, label, self.parallel, z_start, z_end, skip_background)
-
-    def contacts(
-        self, anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    ) -> dict[tuple[int, int], float]:
-        """Areas by pair of labels: see `numcodecs_crackle.contacts`."""
-        return measure.contacts(self, anisotropy, self.parallel)
-
-    def voxel_connectivity_graph(self, connectivity: int = 4) -> npt.NDArray[np.uint8]:
-        """Bits of neighbours: see `numcodecs_crackle.voxel_connectivity_graph`."""
-        return measure.voxel_connectivity_graph(self, connectivity, self.parallel)
-
-    def edge_labels(self) -> set[int]:
-        """The labels at the border of the volume."""
-        return measure.edge_labels(self, self.parallel)
-
-    def select_enclosed_points(self, label: int, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Whether points (n, 3) of x, y, z lie in a label."""
-        return measure.select_enclosed_points(self, label, points, self.parallel)
-
-    def signed_distance_to_boundary(
-        self, label: int, points: npt.ArrayLike, progress: bool = False
-    ) -> npt.NDArray[np.float32]:
-        """See `numcodecs_crackle.signed_distance_to_boundary`."""
-        return measure.signed_distance_to_boundary(
-            self, label, points, parallel=self.parallel, progress=progress
-        )
-
-    def each(
-        self, crop: bool = True, labels: Iterable[int] | None = None, multi: bool = False
-    ) -> Any:
-        """Iterate over labels and where they are: see `numcodecs_crackle.each`."""
-        return each(self, self.parallel, crop, labels, multi)
-
-    def array_equal(self, other: Any) -> bool:
-        """Whether another stream has the same shape and labels."""
-        return measure.array_equal(self, other, self.parallel)
-
-    def to_parquet(self) -> Any:
-        """Counts, boxes and centroids as a pyarrow table."""
-        return measure.to_parquet(self, self.parallel)
-
-    def cache_meta(self, filelike: Any) -> Any:
-        """Write the table of `to_parquet` to a file, and return it."""
-        from numcodecs_crackle import files
-
-        return files.cache_meta(self, filelike, self.parallel)
+    # ---- files ----
 
     def save(self, filelike: Any, **kwargs: Any) -> None:
         """Write to a file, whose name says its kind: see `numcodecs_crackle.save`."""
@@ -501,6 +427,34 @@ class CrackleArray:
             raise ValueError("zero z-depth")
         return self._new(stack.zcut(self, [start, stop], self.parallel)[0])
 
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        return_mapping: Literal[False] = False,
+    ) -> CrackleArray: ...
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        *,
+        return_mapping: Literal[True],
+    ) -> tuple[CrackleArray, dict[int, int]]: ...
+    @overload
+    def connected_components(
+        self,
+        connectivity: int = 26,
+        binary_image: bool = False,
+        memory_target: int = int(100e6),
+        progress: bool = False,
+        return_mapping: bool = False,
+    ) -> Any: ...
     def connected_components(
         self,
         connectivity: int = 26,
@@ -562,20 +516,32 @@ class CrackleArray:
     def __ne__(self, other: object) -> Any:
         return self._compare(other, "!=")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
-    __gt__, __ge__ = _operator(">"), _operator(">=")
-    __lt__, __le__ = _operator("<"), _operator("<=")
-    __add__, __radd__ = _operator("+"), _operator("+", swapped=True)
-    __sub__, __rsub__ = _operator("-"), _operator("-", swapped=True)
-    __mul__, __rmul__ = _operator("*"), _operator("*", swapped=True)
-    __floordiv__, __rfloordiv__ = _operator("/"), _operator("/", swapped=True)
-    __mod__, __rmod__ = _operator("%"), _operator("%", swapped=True)
-    __and__, __rand__ = _operator("&"), _operator("&", swapped=True)
-    __or__, __ror__ = _operator("|"), _operator("|", swapped=True)
-    __xor__, __rxor__ = _operator("^"), _operator("^", swapped=True)
-    __lshift__, __rlshift__ = _operator("<<"), _operator("<<", swapped=True)
-    __rshift__, __rrshift__ = _operator(">>"), _operator(">>", swapped=True)
+    __gt__: ClassVar[_Operator] = _operator(">")
+    __ge__: ClassVar[_Operator] = _operator(">=")
+    __lt__: ClassVar[_Operator] = _operator("<")
+    __le__: ClassVar[_Operator] = _operator("<=")
+    __add__: ClassVar[_Operator] = _operator("+")
+    __radd__: ClassVar[_Operator] = _operator("+", swapped=True)
+    __sub__: ClassVar[_Operator] = _operator("-")
+    __rsub__: ClassVar[_Operator] = _operator("-", swapped=True)
+    __mul__: ClassVar[_Operator] = _operator("*")
+    __rmul__: ClassVar[_Operator] = _operator("*", swapped=True)
+    __floordiv__: ClassVar[_Operator] = _operator("/")
+    __rfloordiv__: ClassVar[_Operator] = _operator("/", swapped=True)
+    __mod__: ClassVar[_Operator] = _operator("%")
+    __rmod__: ClassVar[_Operator] = _operator("%", swapped=True)
+    __and__: ClassVar[_Operator] = _operator("&")
+    __rand__: ClassVar[_Operator] = _operator("&", swapped=True)
+    __or__: ClassVar[_Operator] = _operator("|")
+    __ror__: ClassVar[_Operator] = _operator("|", swapped=True)
+    __xor__: ClassVar[_Operator] = _operator("^")
+    __rxor__: ClassVar[_Operator] = _operator("^", swapped=True)
+    __lshift__: ClassVar[_Operator] = _operator("<<")
+    __rlshift__: ClassVar[_Operator] = _operator("<<", swapped=True)
+    __rshift__: ClassVar[_Operator] = _operator(">>")
+    __rrshift__: ClassVar[_Operator] = _operator(">>", swapped=True)
 
     def __pos__(self) -> CrackleArray:
         return self

@@ -138,15 +138,17 @@ class Chunks:
     """
 
     def __init__(self, source: Any) -> None:
-        self.ranges = ranges = Ranges(source)
-        self.header = head = Header.frombytes(ranges.at(0, min(Header.SIZE, ranges.size), ""))
+        self.ranges: Ranges = Ranges(source)
+        ranges = self.ranges
+        head = Header.frombytes(ranges.at(0, min(Header.SIZE, ranges.size), ""))
+        self.header: Header = head
         self.metadata_header: MetadataHeader | None = None
-        self.offsets_at = Header.SIZE
+        self.offsets_at: int = Header.SIZE
         if head.metadata:
             data = ranges.at(Header.SIZE, MetadataHeader.SIZE, "metadata")
             self.metadata_header = MetadataHeader.frombytes(data)
             self.offsets_at += self.metadata_header.section_size
-        self.first = self.offsets_at + 8 * head.noffsets
+        self.first: int = self.offsets_at + 8 * head.noffsets
         if self.first > ranges.size:
             raise FormatError("there is no room for what the header says", "offsets")
         least = BLOSC_HEADER + head.checksum.size
@@ -156,8 +158,8 @@ class Chunks:
         self._offsets: npt.NDArray[np.int64] | None = None
         self._starts: npt.NDArray[np.int64] | None = None
         self._lock = threading.RLock()
-        self.count = self._counted() if head.nchunks == -1 else head.nchunks
-        self.is_uniform = head.chunk_size != -1
+        self.count: int = self._counted() if head.nchunks == -1 else head.nchunks
+        self.is_uniform: bool = head.chunk_size != -1
         if self.is_uniform:
             self._check_total(self.size)
 

@@ -53,7 +53,7 @@ class BloscpackFile(io.BufferedIOBase):
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._kept_bytes = 0
         try:
-            self.chunks = Chunks(source)
+            self.chunks: Chunks = Chunks(source)
         except BaseException:
             self.close()
             raise

@@ -95,7 +95,9 @@ class Journal:
     """What an edit that can't be run twice has to know when it goes on."""
 
     def __init__(self, store: ChunkStore, what: str, old: Any, new: Any, name: str) -> None:
-        self.what, self.old, self.new = what, old, new
+        self.what: str = what
+        self.old: Any = old
+        self.new: Any = new
         self._store, self._name = store, name
 
     @classmethod

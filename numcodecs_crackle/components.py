@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,37 @@ __all__ = ["connected_components"]
 _STEP = 16
 
 
+@overload
+def connected_components(
+    binary: Any,
+    connectivity: int = 26,
+    binary_image: bool = False,
+    memory_target: int = int(3.5e9),
+    progress: bool = False,
+    return_mapping: Literal[False] = False,
+    parallel: int = 0,
+) -> bytes: ...
+@overload
+def connected_components(
+    binary: Any,
+    connectivity: int = 26,
+    binary_image: bool = False,
+    memory_target: int = int(3.5e9),
+    progress: bool = False,
+    *,
+    return_mapping: Literal[True],
+    parallel: int = 0,
+) -> tuple[bytes, dict[int, int]]: ...
+@overload
+def connected_components(
+    binary: Any,
+    connectivity: int = 26,
+    binary_image: bool = False,
+    memory_target: int = int(3.5e9),
+    progress: bool = False,
+    return_mapping: bool = False,
+    parallel: int = 0,
+) -> Any: ...
 def connected_components(
     binary: Any,
     connectivity: int = 26,

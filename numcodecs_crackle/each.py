@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from numcodecs_crackle import limits
 from numcodecs_crackle.edit import astype, remap
@@ -18,13 +19,44 @@ __all__ = ["each"]
 _AT_A_TIME = 255
 
 
+T = TypeVar("T")
+# A label and where it is; a label, its number, and the array of numbers.
+Single = tuple[int, npt.NDArray[np.bool_]]
+Shared = tuple[int, int, npt.NDArray[np.uint8]]
+
+
+@overload
+def each(
+    binary: Any,
+    parallel: int = 0,
+    crop: bool = True,
+    labels: Iterable[int] | None = None,
+    multi: Literal[False] = False,
+) -> Images[Single]: ...
+@overload
+def each(
+    binary: Any,
+    parallel: int = 0,
+    crop: bool = True,
+    labels: Iterable[int] | None = None,
+    *,
+    multi: Literal[True],
+) -> Images[Shared]: ...
+@overload
 def each(
     binary: Any,
     parallel: int = 0,
     crop: bool = True,
     labels: Iterable[int] | None = None,
     multi: bool = False,
-) -> _Images:
+) -> Images[Any]: ...
+def each(
+    binary: Any,
+    parallel: int = 0,
+    crop: bool = True,
+    labels: Iterable[int] | None = None,
+    multi: bool = False,
+) -> Images[Any]:
     """Iterate over the labels and where they are. The result has a length.
 
     Parameters
@@ -47,10 +79,12 @@ def each(
     if labels is not None:
         wanted = set(map(int, labels))
         every = [label for label in every if label in wanted]
-    return _Images(binary, every, parallel, crop, multi)
+    return Images(binary, every, parallel, crop, multi)
 
 
-class _Images:
+class Images(Generic[T]):
+    """Labels, and where they are; as many as its length."""
+
     def __init__(
         self, binary: Any, labels: list[int], parallel: int, crop: bool, multi: bool
     ) -> None:
@@ -60,7 +94,7 @@ class _Images:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         return self._several() if self._multi else self._single()
 
     def _single(self) -> Iterator[Any]:

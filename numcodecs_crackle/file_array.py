@@ -85,12 +85,16 @@ class FileArray(CrackleArray):
     def binary(self) -> Any:
         """The stream, which is read when it is first asked for."""
         if self._whole is None:
-            self._whole = self._bytes(0, None)
+            whole = self._bytes(0, None)
+            with self._lock:
+                if self._whole is None:  # else it was assigned to while the file was read
+                    self._whole = whole
         return self._whole
 
     @binary.setter
     def binary(self, binary: Any) -> None:
-        self._whole = binary
+        with self._lock:
+            self._whole = binary
 
     def close(self) -> None:
         """Close the file. What was read as a whole can still be asked."""
@@ -159,10 +163,12 @@ class FileArray(CrackleArray):
 
     def totals(self, label: int | None, **wanted: bool) -> measure.Totals:
         """See `CrackleArray.totals`."""
-        if self._measures is not None:
-            measures, self._measures = self._measures, None
+        if (measures := self._measures) is not None:
+            self._measures = None
             if self._whole is None:  # else it may be another stream by now
-                self.use_measures(measures(self.binary))
+                binary = self.binary
+                table = measures(binary)
+                self._meta = None if table is None else (binary, table)
         return super().totals(label, **wanted)
 
     # ---- slices ----

@@ -345,5 +345,5 @@ def _around(store: ChunkStore, axes: Axes, window: Window, zs: Slices) -> Window
         return window
     result = list(window)
     for a, places in zip(axes.slow, np.unravel_index(zs, shape), strict=True):
-        result[a] = int(places.min()), int(places.max()) + 1
+        result[a] = int(np.min(places)), int(np.max(places)) + 1
     return tuple(result)

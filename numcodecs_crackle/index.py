@@ -106,9 +106,9 @@ class LabelIndex:
     def __init__(
         self, store: ChunkStore, path: Any, names: Sequence[str], trust: bool = False
     ) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._store = store
-        self.layout = Layout.of(store, names)
+        self.layout: Layout = Layout.of(store, names)
         self._trust = trust
         self._lock = RLock()
         count = math.prod(self.layout.grid)

@@ -32,7 +32,8 @@ class Covered:
     def __init__(
         self, index: LabelIndex | None, mask: npt.NDArray[np.bool_] | None, chunks: Chunks
     ) -> None:
-        self._index, self._mask, self.chunks = index, mask, chunks
+        self._index, self._mask = index, mask
+        self.chunks: Chunks = chunks
 
     def _columns(
         self, labels: npt.NDArray[Any] | None, names: list[str], chunks: bool

@@ -8,7 +8,7 @@ slice that is read is verified, and damage raises `FormatError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,12 @@ __all__ = [
     "structure_equal", "to_parquet", "voxel_connectivity_graph", "voxel_counts",
     "z_range_for_label",
 ]  # fmt: skip
+
+
+Box = tuple[slice, slice, slice]
+Corners = npt.NDArray[np.uint32]
+Floats = npt.NDArray[np.float64]
+Points = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class Totals(NamedTuple):
@@ -90,6 +96,10 @@ def by_label(found: Totals, rows: Sequence[Any], label: int | None) -> Any:
     return rows[0] if label is not None else dict(zip(found.labels.tolist(), rows, strict=True))
 
 
+@overload
+def voxel_counts(binary: Any, label: None = None, parallel: int = 0) -> dict[int, int]: ...
+@overload
+def voxel_counts(binary: Any, label: int, parallel: int = 0) -> int: ...
 def voxel_counts(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
     """Voxels by label.
 
@@ -106,6 +116,10 @@ def voxel_counts(binary: Any, label: int | None = None, parallel: int = 0) -> An
     return by_label(found, found.counts.tolist(), label)
 
 
+@overload
+def centroids(binary: Any, label: None = None, parallel: int = 0) -> dict[int, Floats]: ...
+@overload
+def centroids(binary: Any, label: int, parallel: int = 0) -> Floats: ...
 def centroids(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
     """The mean x, y, z of each label's voxels, in voxels.
 
@@ -123,6 +137,26 @@ def centroids(binary: Any, label: int | None = None, parallel: int = 0) -> Any:
     return by_label(found, list(found.means), label)
 
 
+@overload
+def bounding_boxes(
+    binary: Any, label: None = None, parallel: int = 0, no_slice_conversion: Literal[False] = False
+) -> dict[int, Box]: ...
+@overload
+def bounding_boxes(
+    binary: Any, label: int, parallel: int = 0, no_slice_conversion: Literal[False] = False
+) -> Box: ...
+@overload
+def bounding_boxes(
+    binary: Any, label: None = None, parallel: int = 0, *, no_slice_conversion: Literal[True]
+) -> dict[int, Corners]: ...
+@overload
+def bounding_boxes(
+    binary: Any, label: int, parallel: int = 0, *, no_slice_conversion: Literal[True]
+) -> Corners: ...
+@overload
+def bounding_boxes(
+    binary: Any, label: int | None = None, parallel: int = 0, no_slice_conversion: bool = False
+) -> Any: ...
 def bounding_boxes(
     binary: Any,
     label: int | None = None,
@@ -240,6 +274,24 @@ def _summed(
     return both.astype(np.intp), counts
 
 
+@overload
+def point_cloud(
+    binary: Any,
+    label: Iterable[int] | None = None,
+    parallel: int = 0,
+    z_start: int = -1,
+    z_end: int = -1,
+    skip_background: bool = True,
+) -> dict[int, Points]: ...
+@overload
+def point_cloud(
+    binary: Any,
+    label: int,
+    parallel: int = 0,
+    z_start: int = -1,
+    z_end: int = -1,
+    skip_background: bool = True,
+) -> Points: ...
 def point_cloud(
     binary: Any,
     label: int | Iterable[int] | None = None,
@@ -523,7 +575,7 @@ def signed_distance_to_boundary(
         if len(cloud):
             near, _ = spatial.KDTree(cloud * size).query(scaled)
             np.minimum(radii, near, out=radii, casting="unsafe")
-    radii[inside] = -(radii[inside] + np.float32(size.min()))
+    radii[inside] = -(radii[inside] + np.float32(np.min(size)))
     return radii
 
 

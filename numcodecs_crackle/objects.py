@@ -23,7 +23,7 @@ class Objects:
         self.place = place
         self._prototype = default_buffer_prototype()
         self._backend = place.store
-        self.prefix = f"{place.path}/" if place.path else ""
+        self.prefix: str = f"{place.path}/" if place.path else ""
         # Of these alone it is known that nothing is lost by going past asyncio.
         self._is_sync = type(self._backend) in (LocalStore, MemoryStore)
 

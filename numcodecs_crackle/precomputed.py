@@ -74,10 +74,11 @@ def to_precomputed(
         Of the layer; "precomputed://" may stand before it.
     resolution : 3 numbers, optional
         Nanometres a voxel, x, y, z, of the finest scale. By default as OME-NGFF metadata or
-        xarray's coordinates say, else 1.
+        xarray's coordinates say, else 1. If it is given faults of an array's metadata are no
+        matter; those of a group tell which its arrays are, and must be right.
     voxel_offset : 3 integers, optional
         The first voxel of the finest scale, x, y, z. By default from the same metadata, in
-        whole voxels, else 0.
+        whole voxels, else 0; with a warning if there are some, with faults.
     edges : "clip" or "pad"
         At the volume's end Zarr's chunks stand out of it, and a layer's do not. "clip" cuts
         them: along z without decoding, along x and y decoded and coded anew. "pad" makes

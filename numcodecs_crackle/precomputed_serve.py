@@ -95,7 +95,8 @@ class PrecomputedServer:
         self, sources: Sequence[Source], host: str, port: int, origin: str, quiet: bool
     ) -> None:
         self._server = _Server(sources, host, port, origin, quiet)
-        self.host, self.port = host, int(self._server.server_address[1])
+        self.host: str = host
+        self.port: int = int(self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="precomputed", daemon=True
         )

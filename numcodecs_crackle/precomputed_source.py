@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import math
+import warnings
 import zlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial as bound
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from numcodecs_crackle.precomputed_info import (
     check_resolution,
     key_of,
 )
-from numcodecs_crackle.spacing import Spacing, multiscale, spacing_of
+from numcodecs_crackle.spacing import Spacing, multiscale, names_of, spacing_of
 from numcodecs_crackle.stack import full
 from numcodecs_crackle.store import Chunk, ChunkStore
 
@@ -170,7 +171,7 @@ def sources_of(
     """The scales that arrays are, the finest first: see `numcodecs_crackle.to_precomputed`."""
     if edges not in ("clip", "pad"):
         raise ValueError(f'edges must be "clip" or "pad", not {edges!r}')
-    every = _arrays(arrays)
+    every = _arrays(arrays, resolution is None)
     dtypes = {np.dtype(array.dtype).name for array, _ in every}
     if len(dtypes) > 1:
         raise TypeError(f"the scales of a layer have one dtype, not {', '.join(sorted(dtypes))}")
@@ -183,9 +184,18 @@ def sources_of(
         _check_dtype(store)
         axes = _axes(store, spacing.names)
         size, chunk = _sizes(store, axes)
-        found, start = _placed(array, axes, spacing)
+        try:
+            found, start = _placed(array, axes, spacing)
+        except ValueError as error:
+            if resolution is None:
+                raise
+            found, start, spacing = None, None, replace(spacing, fault=str(error))
         known.append(found)
         first = result[0].scale if result else None
+        if first is None and voxel_offset is None and spacing.fault:
+            # They may have told of one.
+            text = f"the first voxel is taken for 0, 0, 0: {spacing.fault}"
+            warnings.warn(text, stacklevel=3)
         ratio = (1.0, 1.0, 1.0)
         if first is not None:
             ratio = check_resolution(_ratio(known[0], found, first.size, size))
@@ -210,17 +220,22 @@ def sources_of(
     return result
 
 
-def _arrays(arrays: Any) -> list[tuple[Any, Spacing]]:
-    """Arrays, and what is known of their axes."""
+def _arrays(arrays: Any, needed: bool) -> list[tuple[Any, Spacing]]:
+    """Arrays, and what is known of their axes. Faults of what is not needed are in `Spacing`."""
     if isinstance(arrays, (list, tuple)):
         if not arrays:
             raise ValueError("there is no array")
-        return [one for entry in arrays for one in _arrays(entry)]
+        return [one for entry in arrays for one in _arrays(entry, needed)]
     node = arrays
     if not isinstance(node, (zarr.Array, zarr.Group)):
         node = zarr.open(node, mode="r")
     if isinstance(node, zarr.Array):
-        return [(node, spacing_of(node))]
+        try:
+            return [(node, spacing_of(node))]
+        except ValueError as error:
+            if needed:
+                raise
+            return [(node, Spacing(names_of(node), fault=str(error)))]
     result = []
     for path, spacing in multiscale(node).items():
         array = node.get(path)

@@ -13,7 +13,7 @@ from zarr.storage import FsspecStore, LocalStore, StorePath
 
 from numcodecs_crackle.ngff import multiscales, nanometres, ome_attributes
 
-__all__ = ["Spacing", "multiscale", "spacing_of"]
+__all__ = ["Spacing", "multiscale", "names_of", "spacing_of"]
 
 # Coordinates that are looked at one by one.
 _MOST = 1 << 20
@@ -29,11 +29,14 @@ class Spacing:
         "" where there is none.
     steps, starts
         From voxel to voxel, and of the first one, in nanometres; None where nothing says so.
+    fault
+        Why metadata that are there say nothing.
     """
 
     names: tuple[str, ...]
     steps: tuple[float, ...] | None = None
     starts: tuple[float, ...] | None = None
+    fault: str | None = None
 
 
 def _unit(unit: Any, what: str) -> float:
@@ -58,7 +61,7 @@ def spacing_of(array: Any) -> Spacing:
     ValueError
         For metadata that make no sense, or have an unknown unit.
     """
-    names = _names(array)
+    names = names_of(array)
     group, name = _parent(array)
     if group is None:
         return Spacing(names)
@@ -69,8 +72,8 @@ def spacing_of(array: Any) -> Spacing:
     return _by_coordinates(group, names, array.shape) or Spacing(names)
 
 
-def _names(array: Any) -> tuple[str, ...]:
-    """By Zarr 3, or by what xarray notes in Zarr 2."""
+def names_of(array: Any) -> tuple[str, ...]:
+    """The names of axes, "" for none: by Zarr 3, or by what xarray notes in Zarr 2."""
     names: Any = getattr(array.metadata, "dimension_names", None)
     if names is None:
         names = array.attrs.get("_ARRAY_DIMENSIONS")

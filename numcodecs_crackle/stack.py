@@ -10,7 +10,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from numcodecs_crackle.edit import recoded
 from numcodecs_crackle.header import LabelFormat
 from numcodecs_crackle.sections import Sections, raw
 from numcodecs_crackle.stream import check_dtype, check_markov_order, compress, fits, opened
+
+if TYPE_CHECKING:
+    from numcodecs_crackle.array import CrackleArray
 
 __all__ = ["full", "ones", "zeros", "zshatter", "zsplit", "zstack"]
 
@@ -217,7 +220,7 @@ def full(
     fill_value: int,
     dtype: npt.DTypeLike | None = None,
     order: Literal["C", "F"] = "C",
-) -> Any:
+) -> CrackleArray:
     """A volume of one label, as numpy.full makes it, in a few bytes a slice.
 
     Parameters
@@ -275,13 +278,13 @@ def full(
 
 def zeros(
     shape: Sequence[int] | int, dtype: npt.DTypeLike | None = None, order: Literal["C", "F"] = "C"
-) -> Any:
+) -> CrackleArray:
     """A volume of label 0: see `full`."""
     return full(shape, 0, dtype, order)
 
 
 def ones(
     shape: Sequence[int] | int, dtype: npt.DTypeLike | None = None, order: Literal["C", "F"] = "C"
-) -> Any:
+) -> CrackleArray:
     """A volume of label 1: see `full`."""
     return full(shape, 1, dtype, order)

@@ -62,11 +62,12 @@ class ChunkStore(Objects):
         except NotImplementedError:
             raise TypeError("chunks of different sizes are not supported") from None
         native = np.dtype(array.dtype)
-        self.is_bool = native.kind == "b"
-        self.dtype = np.dtype(np.uint8) if self.is_bool else native.newbyteorder("=")
+        self.is_bool: bool = native.kind == "b"
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8) if self.is_bool else native.newbyteorder("=")
         fill = 0 if array.fill_value is None else array.fill_value
-        self.fill = np.asarray(fill).astype(self.dtype)[()]
-        self.axes = tuple(range(len(self.shape)))  # the array's, as coded, the fastest last
+        self.fill: Any = np.asarray(fill).astype(self.dtype)[()]
+        # The array's, as coded, the fastest last.
+        self.axes: tuple[int, ...] = tuple(range(len(self.shape)))
         self.shard: Any = None  # the sharding codec
         if metadata.zarr_format == 2:
             chain = [c for c in (*(metadata.filters or ()), metadata.compressor) if c is not None]
@@ -78,7 +79,7 @@ class ChunkStore(Objects):
                 self.axes = self.axes[::-1]
         else:
             self._read_codecs(tuple(metadata.codecs))
-        self.coded_shape = tuple(self.chunks[a] for a in self.axes)
+        self.coded_shape: tuple[int, ...] = tuple(self.chunks[a] for a in self.axes)
         # Chunks of an object along each axis: those of a shard, or 1.
         self.per_object: tuple[int, ...] = (1,) * len(self.shape)
         if self.shard is not None:

@@ -84,7 +84,7 @@ class SliceBrowser:
     def __init__(self, volume: _Volume, axis: int | None, axes: Any, how: _How) -> None:
         self._volume, self._axis, self._how = volume, axis, how
         self.axes = axes
-        self.figure = axes.figure
+        self.figure: Any = axes.figure
         self.slider: Any = None
         self.index: int | None = None
         self.labels: npt.NDArray[Any] = np.zeros((0, 0), np.uint8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial as bound
 from itertools import product
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,9 @@ class Contacts(NamedTuple):
     first: npt.NDArray[Any]
     second: npt.NDArray[Any]
     faces: npt.NDArray[np.uint64]
+
+
+Points = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class VolumeFaces(VolumeLookup):
@@ -124,6 +127,18 @@ class VolumeFaces(VolumeLookup):
                 parts, rows = [_joined(parts)], 0
         return _joined(parts)
 
+    @overload
+    def point_cloud(
+        self, label: int, region: Any = None, skip_background: bool = True, **how: Unpack[How]
+    ) -> Points: ...
+    @overload
+    def point_cloud(
+        self,
+        label: Iterable[int] | None = None,
+        region: Any = None,
+        skip_background: bool = True,
+        **how: Unpack[How],
+    ) -> dict[int, Points]: ...
     def point_cloud(
         self,
         label: int | Iterable[int] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial as bound
 from itertools import chain
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,12 @@ class VolumeLookup(VolumeWork):
     def __contains__(self, label: int) -> bool:
         return self.contains(label)
 
+    @overload
+    def chunks_with(self, label: int, region: Any = None, **how: Unpack[How]) -> list[Chunk]: ...
+    @overload
+    def chunks_with(
+        self, label: Iterable[int], region: Any = None, **how: Unpack[How]
+    ) -> dict[int, list[Chunk]]: ...
     def chunks_with(
         self, label: int | Iterable[int], region: Any = None, **how: Unpack[How]
     ) -> Any:

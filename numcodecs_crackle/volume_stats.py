@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial as bound
 from itertools import chain
-from typing import Any, Unpack
+from typing import Any, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ from numcodecs_crackle.volume_work import FEW, VolumeWork
 from numcodecs_crackle.work import How
 
 __all__ = ["VolumeStatistics"]
+
+
+Boxes = tuple[slice, ...]
+Floats = npt.NDArray[np.float64]
 
 
 class VolumeStatistics(VolumeWork):
@@ -83,6 +87,12 @@ class VolumeStatistics(VolumeWork):
             columns[f"centroid_{name}"] = found.centroids[:, i]
         return columns
 
+    @overload
+    def voxel_counts(self, label: int, region: Any = None, **how: Unpack[How]) -> int: ...
+    @overload
+    def voxel_counts(
+        self, label: Iterable[int] | None = None, region: Any = None, **how: Unpack[How]
+    ) -> dict[int, int]: ...
     def voxel_counts(
         self,
         label: int | Iterable[int] | None = None,
@@ -103,6 +113,12 @@ class VolumeStatistics(VolumeWork):
         found = self.statistics(label, region, **how)
         return self._by_label(found, found.voxel_counts.tolist(), label)
 
+    @overload
+    def bounding_boxes(self, label: int, region: Any = None, **how: Unpack[How]) -> Boxes: ...
+    @overload
+    def bounding_boxes(
+        self, label: Iterable[int] | None = None, region: Any = None, **how: Unpack[How]
+    ) -> dict[int, Boxes]: ...
     def bounding_boxes(
         self,
         label: int | Iterable[int] | None = None,
@@ -130,6 +146,12 @@ class VolumeStatistics(VolumeWork):
         ]
         return self._by_label(found, boxes, label)
 
+    @overload
+    def centroids(self, label: int, region: Any = None, **how: Unpack[How]) -> Floats: ...
+    @overload
+    def centroids(
+        self, label: Iterable[int] | None = None, region: Any = None, **how: Unpack[How]
+    ) -> dict[int, Floats]: ...
     def centroids(
         self,
         label: int | Iterable[int] | None = None,

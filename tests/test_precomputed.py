@@ -461,6 +461,41 @@ def test_ome_of_all_scales(tmp_path):
     assert not (tmp_path / "layer").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"axes": 5},
+        {"coordinateTransformations": [{"type": "affine"}]},
+        {"unit": "furlong"},
+        {"noted": {"resolution": [1, 2], "voxel_offset": 7}},
+    ],
+)
+def test_faults_of_metadata_that_are_not_needed(tmp_path, change):
+    a = labels_for((1, *SHAPE))
+    unit, noted = change.pop("unit", "nanometer"), change.pop("noted", None)
+    attributes = ome("0.5", [("0", [1, 4, 1, 1], [0, 8, 3, 2])], unit, **change)
+    group = zarr.create_group(tmp_path / "x.zarr", attributes=attributes)
+    z = group.create_array("0", data=a, chunks=(1, *CHUNKS), **V3)
+    if noted:
+        z.attrs["precomputed"] = noted
+    for options in ({}, {"voxel_offset": (1, 2, 3)}):
+        with pytest.raises(ValueError):
+            sources_of(z, **options)
+    (source,) = sources_of(z, (4, 4, 40), (1, 2, 3))
+    assert source.scale.resolution == (4, 4, 40) and source.scale.offset == (1, 2, 3)
+    # The first voxel may be one that they tell: it is not passed over in silence.
+    with pytest.warns(UserWarning, match="the first voxel is taken for 0, 0, 0: "):
+        (source,) = sources_of(z, (4, 4, 40))
+    assert source.scale.offset == (0, 0, 0)
+    # Several arrays are scales by their sizes then.
+    half = array_of(a=a[:, :, ::2, ::2], chunks=(1, *CHUNKS))[1]
+    scales = [one.scale for one in sources_of([z, half], (4, 4, 40), (1, 2, 3))]
+    assert scales[1].resolution == (8, 8, 40) and scales[1].offset == (0, 1, 3)
+    ck.to_precomputed(z, tmp_path / "layer", **PLACED)
+    assert scales_of(tmp_path / "layer")[0][2:] == ([4, 4, 40], [10, -20, 3])
+    assert (read_by_hand(tmp_path / "layer")[0] == a[0].T).all()
+
+
 @pytest.mark.parametrize("fmt", [2, 3])
 def test_xarray_coordinates(tmp_path, fmt):
     xr = pytest.importorskip("xarray")
