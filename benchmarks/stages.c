@@ -69,8 +69,8 @@ static int decode_once(const struct crackle_stream *stream,
             crackle_load32(stream->component_crcs + (size_t)z * 4))
             return CRACKLE_CORRUPT;
         lap(&t, &cycles[4]);
-        void *values = crackle_reserve(
-            &ws->values, (size_t)slice->num_components << log2);
+        void *values = crackle_reserve(&ws->values,
+                                       (size_t)slice->num_components << log2);
         status = crackle_labels_of_slice(stream, slice, z, NULL, values,
                                          error);
         if (status)
@@ -176,8 +176,8 @@ int main(int argc, char **argv)
     const struct crackle_header *h = &stream->header;
     const double voxels = (double)h->sx * h->sy * h->sz;
     uint8_t *out = malloc((size_t)voxels * h->data_width);
-    const struct crackle_params params = {h->sx, h->sy, h->sz, h->data_width,
-                                          h->is_signed, 0, 1, 0};
+    const struct crackle_params params = {
+        h->sx, h->sy, h->sz, h->data_width, h->is_signed, 0, 1, 0};
     uint64_t decode_best[STAGES] = {0}, encode_best[STAGES] = {0};
     int status = out ? crackle_walk_prepare(ws, h->sx, h->sy, &error)
                      : CRACKLE_NO_MEMORY;

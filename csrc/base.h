@@ -167,9 +167,8 @@ CRACKLE_INLINE const uint8_t *crackle_take(struct crackle_reader *r,
 }
 
 /* Take 'count' items of 'width' bytes (1 to 8). */
-CRACKLE_INLINE const uint8_t *crackle_take_items(struct crackle_reader *r,
-                                                 uint64_t count,
-                                                 unsigned width)
+CRACKLE_INLINE const uint8_t *
+crackle_take_items(struct crackle_reader *r, uint64_t count, unsigned width)
 {
     if (count > crackle_left(r) / width)
         return NULL;

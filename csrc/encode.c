@@ -122,9 +122,8 @@ CRACKLE_INLINE bool equal_at(const struct crackle_params *params,
 CRACKLE_INLINE uint64_t offset_of(const struct crackle_params *params,
                                   uint32_t x, uint32_t y, uint32_t z)
 {
-    return params->c_order
-               ? ((uint64_t)x * params->sy + y) * params->sz + z
-               : ((uint64_t)z * params->sy + y) * params->sx + x;
+    return params->c_order ? ((uint64_t)x * params->sy + y) * params->sz + z
+                           : ((uint64_t)z * params->sy + y) * params->sx + x;
 }
 
 int crackle_guess_permissible(const struct crackle_params *params,
@@ -200,8 +199,8 @@ static int compare_block(const struct crackle_params *params,
         uint8_t *here = tile + (y & 1) * tile_bytes + ((size_t)lead << log2);
         uint8_t *above = tile + (~y & 1) * tile_bytes + ((size_t)lead << log2);
         kernels->gather_block[log2](
-            (const uint8_t *)labels + (offset_of(params, 0, y, z) << log2),
-            sx, (uint64_t)sy * params->sz, depth, here, pitch);
+            (const uint8_t *)labels + (offset_of(params, 0, y, z) << log2), sx,
+            (uint64_t)sy * params->sz, depth, here, pitch);
         for (uint32_t k = 0; k < depth; k++) {
             const size_t row = ((size_t)k * pitch) << log2;
             const size_t width = (size_t)1 << log2;
@@ -273,8 +272,7 @@ CRACKLE_INLINE int labels_of_slice(const struct crackle_params *params,
         uint64_t at = (uint64_t)z * sx * params->sy + pixel;
         if (params->c_order)
             at = offset_of(params, pixel % sx, pixel / sx, z);
-        const uint64_t label =
-            element(labels, width, params->is_signed, at);
+        const uint64_t label = element(labels, width, params->is_signed, at);
         if (c == 0 || (label != last && !find_label(part, label, &index))) {
             int status = crackle_part_intern(part, label, &index);
             if (status)
@@ -332,8 +330,7 @@ static int encode_labels(const struct crackle_params *params,
 int crackle_part_trace(struct crackle_part *part, uint32_t z, uint32_t count,
                        struct crackle_workspace *ws)
 {
-    int status =
-        crackle_kernels()->trace(ws->traces, count, ws->slice.sx + 1);
+    int status = crackle_kernels()->trace(ws->traces, count, ws->slice.sx + 1);
     for (uint32_t i = 0; i < count && !status; i++) {
         struct coded_slice *coded = &part->slices[z + i - part->z0];
         status = crackle_chains_pack(ws, &ws->traces[i], &part->code,
@@ -379,9 +376,8 @@ struct crackle_part *crackle_part_new(const struct crackle_params *params,
         part->slices = calloc(empty ? 1 : (size_t)(z1 - z0) + 1,
                               sizeof *part->slices);
     if (!part || !part->slices ||
-        (!empty &&
-         (crackle_slice_reserve(ws, params->sx, params->sy, error) ||
-          crackle_crc_powers(ws, params->sx, params->sy, error)))) {
+        (!empty && (crackle_slice_reserve(ws, params->sx, params->sy, error) ||
+                    crackle_crc_powers(ws, params->sx, params->sy, error)))) {
         crackle_part_free(part);
         CRACKLE_NOMEM(error);
         return NULL;

@@ -12,8 +12,8 @@ int crackle_fold_prepare(const struct crackle_stream *stream,
     if (header->sx == 0 || header->sy == 0 || header->sz == 0)
         return CRACKLE_OK;
     if (!stream->first_component)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the label section is damaged");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the label section is damaged");
     return crackle_walk_prepare(ws, header->sx, header->sy, error);
 }
 

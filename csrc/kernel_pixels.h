@@ -158,8 +158,7 @@ CRACKLE_HELPER void KT(transpose_block)(const T *in, size_t in_pitch, T *out,
     for (unsigned i = 0; i < T_COLS; i++) {
         const __m128i *row = (const __m128i *)(in + i * in_pitch);
 #if CRACKLE_LEVEL >= 2
-        const __m128i *below =
-            (const __m128i *)(in + (T_COLS + i) * in_pitch);
+        const __m128i *below = (const __m128i *)(in + (T_COLS + i) * in_pitch);
         a[i] = _mm256_inserti128_si256(
             _mm256_castsi128_si256(_mm_loadu_si128(row)),
             _mm_loadu_si128(below), 1);
@@ -288,8 +287,8 @@ CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
 #if T_LOG2 == 0
         __m256i bytes = c[0];
 #elif T_LOG2 == 1
-        __m256i bytes = _mm256_permute4x64_epi64(
-            _mm256_packs_epi16(c[0], c[1]), 0xD8);
+        __m256i bytes =
+            _mm256_permute4x64_epi64(_mm256_packs_epi16(c[0], c[1]), 0xD8);
 #elif T_LOG2 == 2
         __m256i bytes = _mm256_permutevar8x32_epi32(
             _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]),

@@ -10,9 +10,9 @@ struct K(link) {
  * such a stretch, or one of the two runs, begins. Most runs have just one.
  * There is room for 4 more. With 'cracks', a constant, the pairs that have
  * one between them instead. */
-CRACKLE_HELPER struct K(link) *
-K(list_links)(const struct crackle_slice *slice, uint32_t y, bool cracks,
-              struct K(link) *links)
+CRACKLE_HELPER struct K(link) *K(list_links)(const struct crackle_slice *slice,
+                                             uint32_t y, bool cracks,
+                                             struct K(link) *links)
 {
     const uint32_t words = slice->words;
     const size_t row = (size_t)y * words;
@@ -280,8 +280,7 @@ CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
         const uint64_t *left = slice->left + (size_t)y * slice->words;
         uint32_t n = 0, pixels = rows * sx, begin = y * sx;
         for (uint32_t i = 0; i < rows; i++, left += slice->words)
-            n += K(run_starts)(left, slice->words, begin + i * sx,
-                               starts + n);
+            n += K(run_starts)(left, slice->words, begin + i * sx, starts + n);
 #if CRACKLE_LEVEL < 1
         /* A run costs about as much there as two pixels here. */
         if (n > pixels / 2)

@@ -13,9 +13,11 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
 {
 #if CRACKLE_LEVEL >= 2
     const __m256i which = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    /* clang-format off */
     const __m256i byte = _mm256_setr_epi8(
-        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2,
-        2, 3, 3, 3, 3, 3, 3, 3, 3);
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
+        2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
     for (int half = 0; half < 2; half++) {
         __m256i sum = _mm256_setzero_si256();
@@ -30,8 +32,10 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
     }
 #elif CRACKLE_LEVEL == 1
     const __m128i which = _mm_set1_epi64x((long long)0x8040201008040201u);
-    const __m128i byte =
-        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    /* clang-format off */
+    const __m128i byte = _mm_setr_epi8(
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
     for (int part = 0; part < 4; part++) {
         __m128i sum = _mm_setzero_si128();
@@ -39,17 +43,16 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
             __m128i v = _mm_cvtsi32_si128((int)(planes[i] >> (16 * part)));
             v = _mm_and_si128(_mm_shuffle_epi8(v, byte), which);
             v = _mm_cmpeq_epi8(v, which);
-            sum = _mm_or_si128(sum,
-                               _mm_and_si128(v, _mm_set1_epi8((char)(1 << i))));
+            sum = _mm_or_si128(
+                sum, _mm_and_si128(v, _mm_set1_epi8((char)(1 << i))));
         }
         _mm_storeu_si128((__m128i *)(out + 16 * part), sum);
     }
 #else
     for (int i = 0; i < 64; i += 8)
-        crackle_store64(out + i, K(spread)(right >> i) |
-                                     K(spread)(left >> i) << 1 |
-                                     K(spread)(down >> i) << 2 |
-                                     K(spread)(up >> i) << 3);
+        crackle_store64(
+            out + i, K(spread)(right >> i) | K(spread)(left >> i) << 1 |
+                         K(spread)(down >> i) << 2 | K(spread)(up >> i) << 3);
 #endif
 }
 
@@ -112,11 +115,11 @@ CRACKLE_HELPER void K(turn_around)(uint8_t *begin, uint8_t *end)
 /* Where tracing a slice stands: as little as a move needs, so that two
  * slices' fit the registers. */
 struct K(tracer) {
-    uint8_t *vertex;             /* in the adjacency */
-    uint8_t *out;                /* behind the codepoints so far */
-    struct crackle_branch *top;  /* behind the open branches */
-    uint32_t sides;              /* left at the vertex */
-    uint16_t symbol;             /* that a branch here takes */
+    uint8_t *vertex;            /* in the adjacency */
+    uint8_t *out;               /* behind the codepoints so far */
+    struct crackle_branch *top; /* behind the open branches */
+    uint32_t sides;             /* left at the vertex */
+    uint16_t symbol;            /* that a branch here takes */
 };
 /* What only the ends of arms need. */
 struct K(trace_ends) {
@@ -124,14 +127,14 @@ struct K(trace_ends) {
     uint8_t *adjacency, *codes;
     struct crackle_branch *stack;
     uint8_t *search, *start, *begin; /* of the chain; 'begin' NULL: none */
-    bool first; /* no arm of the chain has ended */
+    bool first;                      /* no arm of the chain has ended */
 };
 
 /* What is done at a vertex, by the sides that are left there: right 1, left
  * 2, down 4, up 8, the lowest first. */
 struct K(move) {
     int32_t step;
-    uint16_t symbol; /* of a branch behind this move */
+    uint16_t symbol;      /* of a branch behind this move */
     uint8_t code, facing; /* facing: all sides but the one we come from */
 };
 /* Branch symbols as two bytes: left, right behind a move down and where a
@@ -264,8 +267,8 @@ CRACKLE_KERNEL int K(trace)(struct crackle_trace *traces, uint32_t count,
     for (unsigned sides = 1; sides < 16; sides++) {
         unsigned i = crackle_ctz64(sides);
         moves[sides].step = step[i];
-        moves[sides].symbol =
-            code[i] == 2 ? CRACKLE_BRANCH_DOWN : CRACKLE_BRANCH;
+        moves[sides].symbol = code[i] == 2 ? CRACKLE_BRANCH_DOWN
+                                           : CRACKLE_BRANCH;
         moves[sides].code = code[i];
         moves[sides].facing = (uint8_t)~facing[i];
     }

@@ -35,8 +35,8 @@ CRACKLE_HELPER void K(mark_4)(const struct crackle_walk_tables *tables,
  * of 'symbols' complete. 'pair' is the byte pair of what is idle. */
 CRACKLE_HELPER void K(draw_8)(const struct crackle_walk_tables *tables,
                               const uint32_t *mark, const uint32_t *origins,
-                              unsigned symbols, unsigned idle, uint32_t off_map,
-                              uint8_t *map)
+                              unsigned symbols, unsigned idle,
+                              uint32_t off_map, uint8_t *map)
 {
     uint32_t index[8];
     uint64_t lanes = crackle_lanes[symbols << 1 & 255];
@@ -139,7 +139,8 @@ CRACKLE_KERNEL uint64_t K(walk)(struct crackle_workspace *ws,
             if (CRACKLE_UNLIKELY(depth < 0)) {
                 end = 32 * begin + k;
                 last = k / 32 + 1;
-                /* All codepoints behind k, in two shifts: there may be none. */
+                /* All codepoints behind k; two shifts, as there may be
+                 * none. */
                 last_idle = ~(uint64_t)0 << 2 * (k % 32) << 2;
                 break;
             }

@@ -75,9 +75,8 @@ int crackle_link(const struct crackle_stream *stream,
     if (status || !stream->first_component || z0 == z1)
         return status;
     if (stream->first_component[stream->header.sz] > UINT32_MAX)
-        return crackle_fail(error, CRACKLE_UNSUPPORTED,
-                            CRACKLE_SECTION_LABELS, -1,
-                            "there are 2^32 components or more");
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_LABELS,
+                            -1, "there are 2^32 components or more");
     const uint32_t from = z0 ? z0 - 1 : 0, sy = stream->header.sy;
     crackle_moves_ahead(ws, from, z1, NULL);
     for (uint32_t z = from; z < z1; z++) {

@@ -69,8 +69,7 @@ CRACKLE_INLINE uint64_t seen_at(uint64_t codes, unsigned j, unsigned count,
 
 /* ---- statistics ---- */
 
-static uint64_t codes_in_all(const struct crackle_packed *slices,
-                             size_t count)
+static uint64_t codes_in_all(const struct crackle_packed *slices, size_t count)
 {
     uint64_t total = 0;
     for (size_t s = 0; s < count; s++)
@@ -213,8 +212,9 @@ static int model_from_sorted(struct crackle_markov *markov,
         memcpy(markov->model + c / 8 * 5, eight, 5);
 
     const uint64_t total = codes_in_all(slices, count);
-    struct crackle_item *items =
-        total < SIZE_MAX / 64 ? malloc(2 * total * sizeof *items + 1) : NULL;
+    struct crackle_item *items = total < SIZE_MAX / 64
+                                     ? malloc(2 * total * sizeof *items + 1)
+                                     : NULL;
     if (!items)
         return CRACKLE_NO_MEMORY;
     size_t n = 0;
@@ -275,8 +275,7 @@ static int model_make(struct crackle_markov *markov,
     }
     model_from_counts(markov, counts);
     free(counts);
-    if (order <= CRACKLE_PAIRS_ORDER &&
-        codes / CRACKLE_PAIRS_WORTH >= size)
+    if (order <= CRACKLE_PAIRS_ORDER && codes / CRACKLE_PAIRS_WORTH >= size)
         return pairs_make(markov);
     return CRACKLE_OK;
 }
@@ -337,9 +336,9 @@ CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
                 j = 1;
             }
             for (; j < end; j++) {
-                unsigned symbol =
-                    symbol_of(markov, seen_at(codes, j, order + 1, mask),
-                              table != CRACKLE_NO_TABLE);
+                unsigned symbol = symbol_of(markov,
+                                            seen_at(codes, j, order + 1, mask),
+                                            table != CRACKLE_NO_TABLE);
                 bits |= (uint64_t)(symbol & 7) << have;
                 have += symbol >> 3;
             }
@@ -391,7 +390,7 @@ struct choice {
     uint64_t shortest; /* moves, if all codepoints but the first took a bit */
     uint64_t low[CRACKLE_MAX_ORDER + 1];  /* by order: at least so many */
     uint64_t high[CRACKLE_MAX_ORDER + 1]; /* at most */
-    uint64_t best;     /* the smallest of 'high' */
+    uint64_t best;                        /* the smallest of 'high' */
 };
 
 /* The highest order that may take fewer bytes than the best. */

@@ -128,8 +128,8 @@ static uint64_t section_write(const struct crackle_stream *flat,
     const unsigned stored = header->stored_width;
     const uint64_t pixels = (uint64_t)header->sx * header->sy;
     const unsigned index_width = crackle_width(pixels * header->sz);
-    const unsigned count_width = crackle_width(
-        pins->most > singles->most ? pins->most : singles->most);
+    const unsigned count_width =
+        crackle_width(pins->most > singles->most ? pins->most : singles->most);
     const size_t counts = (size_t)header->sz * crackle_width(pixels);
     const size_t labels = (size_t)flat->num_unique;
     uint32_t deepest = 0;

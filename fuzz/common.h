@@ -93,10 +93,10 @@ uint64_t fuzz_element(const void *array, uint64_t i, unsigned width,
 
 /* Groups of labels, by the place of a label among all, sorted. */
 struct fuzz_groups {
-    uint64_t *sorted; /* each label once */
-    uint32_t count;   /* labels, and more than any group */
-    uint32_t modulo;  /* group: place % modulo */
-    uint32_t left_out; /* no group where place % left_out is 0; 0: none is */
+    uint64_t *sorted;   /* each label once */
+    uint32_t count;     /* labels, and more than any group */
+    uint32_t modulo;    /* group: place % modulo */
+    uint32_t left_out;  /* no group where place % left_out is 0; 0: none is */
     uint32_t *of_entry; /* to hand to the library */
 };
 #define FUZZ_NO_GROUP UINT32_MAX

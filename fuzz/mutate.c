@@ -56,8 +56,9 @@ static bool layout_find(const uint8_t *p, size_t size, struct layout *l)
     if (l->labels > size || h->label_bytes > size - l->labels)
         return false;
     l->model = l->labels + (size_t)h->label_bytes;
-    const uint64_t model =
-        h->markov_order ? (((uint64_t)5 << 2 * h->markov_order) + 7) / 8 : 0;
+    const uint64_t model = h->markov_order
+                               ? (((uint64_t)5 << 2 * h->markov_order) + 7) / 8
+                               : 0;
     if (model > size - l->model)
         return false;
     l->cracks = l->model + (size_t)model;

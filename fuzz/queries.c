@@ -197,10 +197,9 @@ static void ask_measure(const struct asked *q)
         memset(totals, 0, n * sizeof *totals);
         for (uint64_t i = 0; i < q->s->voxels; i++) {
             const uint32_t g = q->group[i];
-            const uint32_t at[3] = {
-                (uint32_t)(i % header->sx),
-                (uint32_t)(i / header->sx % header->sy),
-                (uint32_t)(i / q->s->pixels)};
+            const uint32_t at[3] = {(uint32_t)(i % header->sx),
+                                    (uint32_t)(i / header->sx % header->sy),
+                                    (uint32_t)(i / q->s->pixels)};
             if (g == FUZZ_NO_GROUP || (wanted && !wanted[at[2]]))
                 continue;
             struct total *t = &totals[g];
@@ -326,7 +325,8 @@ static void ask_contacts(const struct asked *q)
                 if (i / step[axis] % size[axis] == 0)
                     continue;
                 const uint32_t a = q->group[i - step[axis]], b = q->group[i];
-                struct crackle_pair pair = {a < b ? a : b, a < b ? b : a,
+                struct crackle_pair pair = {a < b ? a : b,
+                                            a < b ? b : a,
                                             {axis == 0, axis == 1, axis == 2}};
                 if (a != b && pair.b != FUZZ_NO_GROUP)
                     pairs_add(&counted, &pair);
@@ -359,8 +359,7 @@ static void ask_overlay(const struct asked *q, const struct asked *other,
     fuzz_check_status(status, &error);
     FUZZ_CHECK(alike || status == CRACKLE_BAD_ARGUMENT);
     if (alike && !different)
-        FUZZ_CHECK((status == CRACKLE_OK) ==
-                   (q->v->label && other->v->label));
+        FUZZ_CHECK((status == CRACKLE_OK) == (q->v->label && other->v->label));
     if (alike && q->counted && other->counted) {
         bool found = false;
         for (uint64_t i = 0; i < q->s->voxels; i++) {
@@ -391,8 +390,7 @@ static void ask_same_borders(const struct asked *q, const struct asked *other)
         other->groups.of_entry, 0, sz, &same, &error);
     fuzz_check_status(status, &error);
     FUZZ_CHECK(alike || (status == CRACKLE_OK && !same));
-    FUZZ_CHECK(status || !same || !alike ||
-               (q->v->label && other->v->label));
+    FUZZ_CHECK(status || !same || !alike || (q->v->label && other->v->label));
     if (!alike || !q->counted || !other->counted)
         return;
     bool equal = true;
@@ -568,8 +566,8 @@ static uint64_t count_components(const struct asked *q, int connectivity)
                         x + dx >= sx || y + dy < 0 || y + dy >= sy ||
                         z + dz < 0 || q->group[i] != q->group[j])
                         continue;
-                    parent[root(parent, (uint32_t)i)] =
-                        root(parent, (uint32_t)j);
+                    parent[root(parent, (uint32_t)i)] = root(parent,
+                                                             (uint32_t)j);
                 }
     for (uint32_t i = 0; i < q->s->voxels; i++)
         count += parent[i] == i && q->group[i] != FUZZ_NO_GROUP;
@@ -582,8 +580,8 @@ static void ask_link(const struct asked *q)
     const uint64_t *first = crackle_first_components(q->s->stream);
     const uint32_t sz = q->s->header->sz;
     struct crackle_error error = {0, 0, 0, NULL};
-    const int connectivity =
-        (const int[]){6, 18, 26}[fuzz_choose(q->choices) % 3];
+    const int connectivity = (const int[]){6, 18,
+                                           26}[fuzz_choose(q->choices) % 3];
     const uint64_t n = first ? first[sz] : 0;
     if (n > FUZZ_MOST_VOXELS)
         return; /* more components than voxels: no reader would */

@@ -137,9 +137,9 @@ static void encode(const struct shared *s, struct crackle_workspace *ws,
                    : crackle_encode_part(&params, array, 0, header->sz,
                                          permissible, ws, NULL);
         require(part != NULL, "encode");
-        require(!crackle_join(&params, &part, 1, permissible, &bytes, &size,
-                              NULL),
-                "join");
+        require(
+            !crackle_join(&params, &part, 1, permissible, &bytes, &size, NULL),
+            "join");
         crackle_part_free(part);
         permissible = !permissible;
     }
@@ -165,9 +165,8 @@ static void *run(void *state)
         for (int i = 0; i < thread->count; i++) {
             /* All at the same stream, or each at another. */
             const unsigned skip = round % 2 ? thread->number : 0;
-            const struct shared *s =
-                &thread->streams[((unsigned)i + skip) %
-                                 (unsigned)thread->count];
+            const struct shared *s = &thread->streams[((unsigned)i + skip) %
+                                                      (unsigned)thread->count];
             uint8_t *out = get(s->array_size);
             decode(s, ws, out);
             measure(s, ws, other);
@@ -198,9 +197,9 @@ static void read_stream(const char *path, struct shared *s)
                                   s->array_size, 0, header->sz, 0, NULL),
             path);
     crackle_workspace_free(ws);
-    const uint8_t *background, *unique =
-                                   crackle_unique(s->stream, &s->entries,
-                                                  &background);
+    const uint8_t *background;
+    const uint8_t *unique = crackle_unique(s->stream, &s->entries,
+                                           &background);
     const unsigned width = header->stored_width;
     s->group = get((size_t)(s->entries + 1) * 4);
     s->labels = get((size_t)(s->entries + 1) * 8);
