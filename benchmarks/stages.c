@@ -111,7 +111,7 @@ static int encode_once(const struct crackle_params *params, const void *labels,
             &ws->values, (size_t)slice->num_components * sizeof *keys);
         status = labels_of_slice(params, labels, z, params->data_width, part,
                                  slice, keys);
-        status |= keys_append(part, keys, slice->num_components);
+        status |= crackle_part_add_keys(part, keys, slice->num_components);
         lap(&t, &cycles[3]);
         if (permissible)
             crackle_flip(slice);
