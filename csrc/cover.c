@@ -152,7 +152,8 @@ static int cover_slice(struct sweep *s, uint32_t z, bool upward,
                 uint32_t id = base + crackle_component_at(slice, pin->pixel);
                 uint32_t *hits = cover->hits.data;
                 hits[pin->hits + (z - pin->z)] = id;
-                count[id] += count[id] < UINT16_MAX;
+                if (count[id] < UINT16_MAX)
+                    count[id]++;
                 if (z == (upward ? pin->z : pin->z + pin->depth))
                     active[i] = active[--cover->num_active];
                 else
@@ -233,7 +234,7 @@ static int choose(const struct sweep *s, int effort, uint8_t *by_label,
     uint64_t *cost = calloc(2 * labels + 1, sizeof *cost);
     if (!cost)
         return CRACKLE_NO_MEMORY;
-    for (int i = 0; i < effort; i++) {
+    for (size_t i = 0; i < (size_t)effort; i++) {
         cover_costs(s, &s->covers[i], cost + i * labels);
         choice->covers[i] = &s->covers[i];
     }

@@ -50,12 +50,11 @@ int crackle_cpu_select(int level)
 const struct crackle_kernels *crackle_kernels(void)
 {
 #if CRACKLE_X86
-    switch (crackle_cpu_level()) {
-    case CRACKLE_CPU_AVX2:
+    const int level = crackle_cpu_level();
+    if (level == CRACKLE_CPU_AVX2)
         return &crackle_kernels_avx2;
-    case CRACKLE_CPU_SSE4:
+    if (level == CRACKLE_CPU_SSE4)
         return &crackle_kernels_sse4;
-    }
 #endif
     return &crackle_kernels_portable;
 }

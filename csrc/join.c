@@ -92,7 +92,8 @@ static void header_write(const struct crackle_params *params, int permissible,
                       (params->fortran_order ? 1u << 7 : 0) |
                       (params->is_signed ? 1u << 8 : 0) | markov_order << 9 |
                       (params->remapped ? 1u << 14 : 0);
-    memcpy(p, "crkl\1", 5);
+    static const uint8_t magic[5] = {'c', 'r', 'k', 'l', 1};
+    memcpy(p, magic, sizeof magic);
     crackle_store(p + 5, format, 2);
     crackle_store(p + 7, params->sx, 4);
     crackle_store(p + 11, params->sy, 4);

@@ -175,7 +175,7 @@ CRACKLE_KERNEL uint32_t K(crc32c)(uint32_t crc, const uint8_t *data,
      * way: blocks of 1024 bytes. What a register becomes by 1024 or 2048
      * zero bytes is its product with x^(8 * 1024 - 33) or x^(8 * 2048 - 33),
      * as in struct crackle_crc_powers. */
-    for (; size - i >= 3 * 1024; i += 3 * 1024) {
+    for (; size - i >= 3072; i += 3072) {
         uint64_t second = 0, third = 0;
         for (size_t j = i; j < i + 1024; j += 8) {
             state = _mm_crc32_u64(state, crackle_load64(data + j));
@@ -283,14 +283,15 @@ CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
             n += K(run_starts)(left, slice->words, begin + i * sx, starts + n);
 #if CRACKLE_LEVEL < 1
         /* A run costs about as much there as two pixels here. */
-        if (n > pixels / 2)
+        if (n > pixels / 2) {
             crc = K(crc_of_image)(crc, id, starts, n, begin, pixels,
                                   ws->row.data);
-        else
+        } else
 #endif
         {
             /* The table is for a whole block, and this may end before. */
-            const uint32_t *power = factor + powers->rows * sx - pixels;
+            const uint32_t *power = factor + (size_t)powers->rows * sx -
+                                    pixels;
             uint64_t product = K(fold_runs)(id, starts, n, begin, power);
             product ^= K(clmul)(crc, powers->state[rows]);
             crc = K(reduce)(product);

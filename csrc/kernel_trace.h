@@ -19,7 +19,7 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
         2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
     /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
-    for (int half = 0; half < 2; half++) {
+    for (size_t half = 0; half < 2; half++) {
         __m256i sum = _mm256_setzero_si256();
         for (int i = 0; i < 4; i++) {
             __m256i v = _mm256_set1_epi32((int)(planes[i] >> (32 * half)));
@@ -37,7 +37,7 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
         0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
     /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
-    for (int part = 0; part < 4; part++) {
+    for (size_t part = 0; part < 4; part++) {
         __m128i sum = _mm_setzero_si128();
         for (int i = 0; i < 4; i++) {
             __m128i v = _mm_cvtsi32_si128((int)(planes[i] >> (16 * part)));
@@ -87,7 +87,7 @@ CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
             uint64_t h = y < sy ? above[w] : 0;
             uint64_t v = y < sy ? left[w] : 0;
             uint64_t up = y > 0 ? left[(int64_t)w - words] : 0;
-            K(adjacency_64)(out + 64 * w, h, h << 1 | before, v, up);
+            K(adjacency_64)(out + (size_t)64 * w, h, h << 1 | before, v, up);
             before = h >> 63;
         }
         if (sx % 64 == 0) /* the last vertex has a word of its own */

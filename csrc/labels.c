@@ -134,7 +134,7 @@ static bool keys_read(const uint8_t *p, unsigned width, uint32_t n,
     uint64_t beyond = 0; /* its highest bit: a key is */
 #define CRACKLE_READ_KEYS(WIDTH)                                              \
     for (uint32_t i = 0; i < n; i++) {                                        \
-        keys[i] = crackle_load(p + (size_t)i * WIDTH, WIDTH);                 \
+        keys[i] = crackle_load(p + (size_t)i * (WIDTH), WIDTH);               \
         beyond |= keys[i] | (limit - 1 - keys[i]);                            \
     }
     switch (width) {
@@ -165,7 +165,7 @@ static void values_read(const struct crackle_stream *stream,
 #define CRACKLE_VALUES(TYPE, STORED, VALUE)                                   \
     for (uint32_t i = 0; i < n; i++) {                                        \
         const uint64_t v = crackle_label(                                     \
-            stream, crackle_load(unique + keys[i] * STORED, STORED));         \
+            stream, crackle_load(unique + keys[i] * (STORED), STORED));       \
         ((TYPE *)values)[i] = (TYPE)(VALUE);                                  \
     }
 #define CRACKLE_VALUES_OF(TYPE, VALUE)                                        \

@@ -47,7 +47,7 @@ static void link_rows(const struct linking *l, uint32_t y, uint32_t v,
 
 /* Within the slice that was just read: components that an edit gave the same
  * label, and those that touch at a corner. */
-static void link_within(const struct linking *l, struct crackle_workspace *ws,
+static void link_within(struct linking *l, struct crackle_workspace *ws,
                         bool corners)
 {
     const struct crackle_layer *layer = l->upper;
@@ -60,7 +60,7 @@ static void link_within(const struct linking *l, struct crackle_workspace *ws,
         for (uint32_t y = 1; y < layer->sy; y++)
             link_rows(l, y - 1, y, 1);
     else if (edited)
-        crackle_row_overlaps(layer, ws->slice.above, link_overlap, (void *)l);
+        crackle_row_overlaps(layer, ws->slice.above, link_overlap, l);
 }
 
 int crackle_link(const struct crackle_stream *stream,

@@ -190,6 +190,7 @@ static void model_from_counts(struct crackle_markov *markov,
     number_permutations(number);
     memset(markov->model, 0, (size_t)crackle_model_bytes(markov->order));
     for (size_t c = 0; c < n; c++) {
+        /* 4 n are there: NOLINTNEXTLINE(clang-analyzer-security.ArrayBound) */
         uint8_t p = rank_order(counts[c], counts[n + c], counts[2 * n + c],
                                counts[3 * n + c]);
         model_set(markov->model, c, number[p & 63]);

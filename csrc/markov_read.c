@@ -59,7 +59,7 @@ static void pairs_make(struct crackle_stream *stream)
         }
         /* 3 bits next stand 1, 2 or 3 bits up in the 6: entries of rank 0
          * repeat after 16 bytes, of rank 1 after 32. */
-        for (unsigned i = 0; i < 8; i++) {
+        for (size_t i = 0; i < 8; i++) {
             uint64_t eight = spread(both[0] >> 32 * (i & 1));
             eight |= (both[1] >> 16 * (i & 3) & 255) << 8;
             eight |= (both[1] >> 16 * (i & 3) >> 8 & 255) << 40;

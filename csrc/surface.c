@@ -97,8 +97,8 @@ static int borders_make(struct borders *b, struct crackle_workspace *ws,
 {
     b->words = (sx - 1) / 64 + 1;
     const size_t bitmap = (size_t)b->words * sy;
-    uint64_t *p = crackle_reserve(&ws->borders,
-                                  (6 * bitmap + 2 * b->words) * sizeof *p);
+    uint64_t *p = crackle_reserve(
+        &ws->borders, (6 * bitmap + (size_t)2 * b->words) * sizeof *p);
     if (!p)
         return CRACKLE_NO_MEMORY;
     b->left = p;
@@ -373,7 +373,7 @@ static int graph_slice(void *state, const struct borders *b,
                                            ~behind[w], ~before[w]};
             /* clang-format on */
             const uint32_t n = sx - 64 * w < 64 ? sx - 64 * w : 64;
-            uint8_t *to = out + 64 * w;
+            uint8_t *to = out + (size_t)64 * w;
             for (unsigned k = 0; k < n / 8; k++, to += 8)
                 crackle_store64(to, turn(connected, k));
             if (n % 8) {

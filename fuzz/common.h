@@ -15,7 +15,7 @@
         if (!(claim))                                                         \
             fuzz_failed(#claim, __FILE__, __LINE__);                          \
     } while (0)
-void fuzz_failed(const char *claim, const char *file, int line);
+_Noreturn void fuzz_failed(const char *claim, const char *file, int line);
 
 /* What a caller would accept to decode: checked before anything is reserved
  * for voxels; and up to where each answer is counted again, voxel by voxel. */

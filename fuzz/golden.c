@@ -19,8 +19,9 @@ static uint8_t *read_file(const char *path, size_t *size)
         perror(path);
         exit(1);
     }
-    *size = (size_t)ftell(file);
-    rewind(file);
+    const long end = ftell(file);
+    FUZZ_CHECK(end >= 0 && !fseek(file, 0, SEEK_SET));
+    *size = (size_t)end;
     uint8_t *data = fuzz_new(*size);
     FUZZ_CHECK(fread(data, 1, *size, file) == *size);
     fclose(file);

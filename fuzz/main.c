@@ -14,9 +14,9 @@ static void replay(const char *path)
         exit(2);
     }
     const long size = ftell(file);
-    rewind(file);
     uint8_t *data = fuzz_new(size > 0 ? (size_t)size : 0);
-    if (size < 0 || fread(data, 1, (size_t)size, file) != (size_t)size) {
+    if (size < 0 || fseek(file, 0, SEEK_SET) ||
+        fread(data, 1, (size_t)size, file) != (size_t)size) {
         perror(path);
         exit(2);
     }
@@ -35,7 +35,9 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         replay(argv[i]);
     while (argc == 1 && fgets(path, sizeof path, stdin)) {
-        path[strcspn(path, "\n")] = 0;
+        char *end = strchr(path, '\n');
+        if (end)
+            *end = 0;
         replay(path);
         count++;
     }

@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* libFuzzer's names: NOLINTBEGIN(misc-use-internal-linkage) */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
                                unsigned seed);
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *first, size_t first_size,
                                  const uint8_t *second, size_t second_size,
                                  uint8_t *out, size_t max_size, unsigned seed);
+/* NOLINTEND(misc-use-internal-linkage) */
 
 static uint32_t next_random(uint32_t *state)
 {
@@ -214,10 +216,10 @@ static size_t mutate_stream(uint8_t *p, size_t size, size_t room,
         for (uint32_t i = 0; i < z; i++)
             begin += load(p + l.index + 4 * (size_t)i, 4);
         const size_t end = begin + load(p + l.index + 4 * (size_t)z, 4);
-        if (end - begin >= 5 && next_random(random) % 4 == 0)
-            mutate_number(p + begin + next_random(random) % 2 * 4,
+        if (end - begin >= 5 && next_random(random) % 4 == 0) {
+            mutate_number(p + begin + (size_t)4 * (next_random(random) % 2),
                           end - begin < 8 ? 1 : 4, random);
-        else {
+        } else {
             size = mutate_range(p, size, room, begin, end, &now);
             store(p + l.index + 4 * (size_t)z, now, 4);
         }

@@ -167,7 +167,8 @@ static void ask_keys(const struct asked *q)
 static void ask_measure(const struct asked *q)
 {
     const struct crackle_header *header = q->s->header;
-    const uint32_t sz = header->sz, n = q->groups.count;
+    const uint32_t sz = header->sz;
+    const size_t n = q->groups.count;
     struct crackle_error error = {0, 0, 0, NULL};
     const uint8_t choice = fuzz_choose(q->choices);
     uint64_t *counts = fuzz_new(n * sizeof *counts);
@@ -212,7 +213,7 @@ static void ask_measure(const struct asked *q)
             }
             t->count++;
         }
-        for (uint32_t g = 0; g < n; g++) {
+        for (size_t g = 0; g < n; g++) {
             const struct total *t = &totals[g];
             FUZZ_CHECK(counts[g] == t->count);
             FUZZ_CHECK(!sums || !memcmp(sums + 3 * g, t->sum, sizeof t->sum));
@@ -240,8 +241,10 @@ static void pairs_add(struct pair_list *list, const struct crackle_pair *pair)
 {
     if (list->count == list->room) {
         list->room = 2 * list->room + 64;
-        list->pairs = realloc(list->pairs, list->room * sizeof *list->pairs);
-        FUZZ_CHECK(list->pairs);
+        struct crackle_pair *pairs = realloc(list->pairs,
+                                             list->room * sizeof *pairs);
+        FUZZ_CHECK(pairs);
+        list->pairs = pairs;
     }
     list->pairs[list->count++] = *pair;
 }
