@@ -94,8 +94,8 @@ int crackle_chains_pack(struct crackle_workspace *ws,
     }
     *num_codes = (uint64_t)(kept_end - codes);
 
-    size_t room = *size + 4 + yw + (size_t)n * (yw + 2 * xw) + *num_codes / 4 +
-                  16;
+    const size_t room = *size + 4 + yw + (size_t)n * (yw + 2 * xw) +
+                        (size_t)(*num_codes / 4) + 16;
     uint8_t *begin = crackle_reserve_keep(code, room);
     if (!begin)
         return CRACKLE_NO_MEMORY;

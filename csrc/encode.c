@@ -370,7 +370,13 @@ struct crackle_part *crackle_part_new(const struct crackle_params *params,
     if (((uint64_t)params->sx + 1) * ((uint64_t)params->sy + 1) >
         CRACKLE_MAX_VERTICES) {
         crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_NONE, -1,
-                     "a slice has more than 2^30 vertices");
+                     CRACKLE_TOO_MANY_VERTICES);
+        return NULL;
+    }
+    if (sizeof(size_t) < 8 && (uint64_t)params->sx * params->sy * params->sz >
+                                  CRACKLE_MAX_ENCODED_32) {
+        crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_NONE, -1,
+                     "the volume is too large for 32-bit addresses");
         return NULL;
     }
     struct crackle_part *part = calloc(1, sizeof *part);

@@ -5,8 +5,20 @@
 #include "base.h"
 
 /* A slice's two crack planes share one 32-bit index space (kernel_walk.h), so
- * a slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit. */
+ * a slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit.
+ *
+ * Where size_t has 32 bits it must hold what is reserved: less than 64 bytes a
+ * vertex, or a voxel that is encoded, and 32 a byte of a stream. */
+#if SIZE_MAX > UINT32_MAX
 #define CRACKLE_MAX_VERTICES ((uint64_t)1 << 30)
+#define CRACKLE_TOO_MANY_VERTICES "a slice has more than 2^30 vertices"
+#else
+#define CRACKLE_MAX_VERTICES ((uint64_t)1 << 26)
+#define CRACKLE_TOO_MANY_VERTICES                                             \
+    "a slice has more than 2^26 vertices, the most for 32-bit addresses"
+#endif
+#define CRACKLE_MAX_ENCODED_32 ((uint64_t)1 << 26)
+#define CRACKLE_MAX_STREAM_32 ((size_t)1 << 27)
 _Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
                "positions in both planes fit 32 bits");
 

@@ -256,7 +256,7 @@ CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
                            tile + k * pitch);
         }
         KT(transpose)(tile, pitch, depth, sx, (T *)out + (size_t)y * stride,
-                      (size_t)sy * stride, false);
+                      (size_t)(sy * stride), false);
     }
 }
 
@@ -362,7 +362,7 @@ CRACKLE_KERNEL void KT(gather_block)(const void *in, uint32_t sx,
                                      uint64_t x_stride, uint32_t depth,
                                      void *tile, uint32_t pitch)
 {
-    KT(transpose)(in, x_stride, sx, depth, tile, pitch, true);
+    KT(transpose)(in, (size_t)x_stride, sx, depth, tile, pitch, true);
 }
 
 #undef KT

@@ -64,13 +64,13 @@ CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
     const struct crackle_slice *slice = &ws->slice;
     const uint32_t sx = slice->sx, sy = slice->sy, words = slice->words;
     const size_t vertices = ((size_t)sx + 1) * ((size_t)sy + 1);
-    uint64_t cracks = 0;
+    size_t cracks = 0;
     for (size_t i = 0; i < (size_t)sy * words; i++)
         cracks += crackle_popcount64(slice->left[i]) +
                   crackle_popcount64(slice->above[i]);
     /* A crack is one move; it may be the first behind a branch symbol (2
      * codepoints), or behind a terminate symbol or a chain's start (2). */
-    if (cracks * 5 + 64 > UINT32_MAX)
+    if (cracks > (UINT32_MAX - 64) / 5)
         return CRACKLE_UNSUPPORTED;
     uint8_t *out = crackle_reserve(&trace->adjacency, vertices + 128);
     if (!out || !crackle_reserve(&trace->codes, cracks * 5 + 64) ||
@@ -156,7 +156,7 @@ static CRACKLE_TARGET bool K(end_arm)(struct K(tracer) *t,
     bool around = false;
     if (ends->begin) {
         const bool alone = ends->first && t->top == ends->stack + 1 &&
-                           ends->stack[0].at == ends->begin - codes;
+                           codes + ends->stack[0].at == ends->begin;
         while (t->top != ends->stack) {
             t->top--;
             t->vertex = ends->adjacency + t->top->vertex;
@@ -200,7 +200,7 @@ static CRACKLE_TARGET bool K(end_arm)(struct K(tracer) *t,
     while (!(eight = crackle_load64(ends->search)))
         ends->search += 8;
     ends->search += crackle_ctz64(eight) / 8;
-    if (ends->search - ends->adjacency >= trace->vertices)
+    if (ends->search >= ends->adjacency + trace->vertices)
         return false;
     ends->start = t->vertex = ends->search;
     ends->begin = t->out;

@@ -213,9 +213,9 @@ static int model_from_sorted(struct crackle_markov *markov,
         memcpy(markov->model + c / 8 * 5, eight, 5);
 
     const uint64_t total = codes_in_all(slices, count);
-    struct crackle_item *items = total < SIZE_MAX / 64
-                                     ? malloc(2 * total * sizeof *items + 1)
-                                     : NULL;
+    struct crackle_item *items =
+        total < SIZE_MAX / 64 ? malloc((size_t)total * 2 * sizeof *items + 1)
+                              : NULL;
     if (!items)
         return CRACKLE_NO_MEMORY;
     size_t n = 0;

@@ -189,7 +189,7 @@ int crackle_moves_read(const struct crackle_stream *stream,
 
     /* A branch takes two codepoints and pushes one vertex. */
     uint32_t *stack = crackle_reserve(
-        &ws->stack, (num_starts + moves->num_codes / 2 + 6) * 4);
+        &ws->stack, (num_starts + (size_t)(moves->num_codes / 2) + 6) * 4);
     if (!stack)
         return CRACKLE_NOMEM(error);
     stack[0] = stack[1] = stack[2] = 0;

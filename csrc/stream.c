@@ -96,7 +96,7 @@ static int header_check(const struct crackle_header *header, unsigned format,
     if (((uint64_t)header->sx + 1) * ((uint64_t)header->sy + 1) >
         CRACKLE_MAX_VERTICES)
         return crackle_fail(error, CRACKLE_UNSUPPORTED, where, -1,
-                            "a slice has more than 2^30 vertices");
+                            CRACKLE_TOO_MANY_VERTICES);
     return CRACKLE_OK;
 }
 
@@ -213,6 +213,9 @@ int crackle_open(const void *data, size_t size, struct crackle_stream **result,
     *result = NULL;
     if (damaged)
         *damaged = 0;
+    if (sizeof(size_t) < 8 && size > CRACKLE_MAX_STREAM_32)
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_NONE,
+                            -1, "the stream is too long for 32-bit addresses");
     struct crackle_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return CRACKLE_NOMEM(error);

@@ -215,7 +215,8 @@ static size_t mutate_stream(uint8_t *p, size_t size, size_t room,
     default: { /* a crack code */
         for (uint32_t i = 0; i < z; i++)
             begin += load(p + l.index + 4 * (size_t)i, 4);
-        const size_t end = begin + load(p + l.index + 4 * (size_t)z, 4);
+        const size_t end = begin +
+                           (size_t)load(p + l.index + 4 * (size_t)z, 4);
         if (end - begin >= 5 && next_random(random) % 4 == 0) {
             mutate_number(p + begin + (size_t)4 * (next_random(random) % 2),
                           end - begin < 8 ? 1 : 4, random);
