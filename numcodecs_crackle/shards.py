@@ -55,8 +55,8 @@ class Form:
         end = 16 * self.count
         if self.has_crc and _native.crc32c(data[:end]) != int.from_bytes(data[end:], "little"):
             raise FormatError("the index of the shard does not match its crc32c", "shard index")
-        entries = np.frombuffer(data[:end], ">u8" if self.big_endian else "<u8").astype(np.uint64)
-        entries = entries.reshape(-1, 2)
+        numbers = np.frombuffer(data[:end], ">u8" if self.big_endian else "<u8").astype(np.uint64)
+        entries = numbers.reshape(-1, 2)
         there = ~(entries == _MISSING).all(axis=1)
         if (entries[there] >= np.uint64(2**62)).any():
             raise FormatError("a chunk has no place in any shard", "shard index")
