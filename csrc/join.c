@@ -43,8 +43,6 @@ static int label_table_make(const struct crackle_params *params,
             items[n].value = (uint32_t)n;
         }
     }
-    if (count == 0)
-        free(ranks);
     crackle_sort(items, items + n, n);
     size_t unique = 0;
     for (size_t i = 0; i < n; i++) {

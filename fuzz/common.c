@@ -56,6 +56,24 @@ void fuzz_free(void *pointer)
 
 /* ---- inputs ---- */
 
+uint8_t *fuzz_read(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    long end = -1;
+    if (file && !fseek(file, 0, SEEK_END))
+        end = ftell(file);
+    if (end >= 0 && !fseek(file, 0, SEEK_SET)) {
+        uint8_t *data = fuzz_new((size_t)end);
+        *size = (size_t)end;
+        if (fread(data, 1, *size, file) == *size) {
+            fclose(file);
+            return data;
+        }
+    }
+    perror(path);
+    exit(2);
+}
+
 uint8_t fuzz_choose(struct fuzz_choices *choices)
 {
     if (!choices->left)

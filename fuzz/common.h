@@ -29,6 +29,9 @@ void fuzz_free(void *pointer);
 
 /* ---- inputs ---- */
 
+/* A file's bytes, to be freed with fuzz_free. Without them the run ends. */
+uint8_t *fuzz_read(const char *path, size_t *size);
+
 /*
  * The input of all targets but the round trip: one stream, perhaps a second
  * one, FUZZ_CHOICES bytes that say what to do with them, and the number of
