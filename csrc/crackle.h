@@ -151,7 +151,8 @@ int crackle_header_read(const void *data, size_t size, int ignore_crc,
  * On success '*stream' is the new stream. With 'damaged' not NULL a failure
  * in the index or label section does not end the call: bit
  * (1 << section) is set in '*damaged', and a stream whose labels are damaged
- * may still be used with crackle_check_slices.
+ * may still be used with crackle_check_slices; to whatever asks for labels or
+ * voxels it is corrupt.
  */
 int crackle_open(const void *data, size_t size, struct crackle_stream **stream,
                  uint32_t *damaged, struct crackle_error *error);

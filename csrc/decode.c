@@ -298,7 +298,7 @@ int crackle_decode(const struct crackle_stream *stream,
     struct job job = {stream, ws, label, 0, error};
     job.width_log2 = label ? 0 : crackle_width_log2(header->data_width);
     const size_t width = (size_t)1 << job.width_log2;
-    if (out_z0 > out_z1 || out_z1 > header->sz || z0 < out_z0 || z1 > out_z1)
+    if (out_z1 > header->sz || z0 < out_z0 || z0 > z1 || z1 > out_z1)
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the z range is not in the volume");
     const uint64_t depth = out_z1 - out_z0;
@@ -306,14 +306,12 @@ int crackle_decode(const struct crackle_stream *stream,
         out_size != pixels * depth * width)
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the output buffer has another size");
-    if (z0 >= z1 || pixels == 0)
-        return CRACKLE_OK;
-    if (!stream->first_component)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
-                            "the label section is damaged");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status || z0 == z1 || pixels == 0)
+        return status;
 
     const struct crackle_kernels *kernels = crackle_kernels();
-    int status = crackle_walk_prepare(ws, sx, sy, error);
+    status = crackle_walk_prepare(ws, sx, sy, error);
     if (status)
         return status;
 

@@ -349,6 +349,10 @@ CRACKLE_INLINE uint32_t crackle_component_at(const struct crackle_slice *slice,
                                 crackle_popcount64(slice->left[w] & upto)];
 }
 
+/* labels.c: whether z0 <= z1 <= sz, and the labels are there, or no voxels. */
+int crackle_range_check(const struct crackle_stream *stream, uint32_t z0,
+                        uint32_t z1, struct crackle_error *error);
+
 /* decode.c: make ready for slices of this size, and read slice z of a stream
  * into ws->slice as far as its components, checked. */
 int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx,

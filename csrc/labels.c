@@ -265,13 +265,26 @@ const uint8_t *crackle_unique(const struct crackle_stream *stream,
     return stream->unique;
 }
 
+int crackle_range_check(const struct crackle_stream *stream, uint32_t z0,
+                        uint32_t z1, struct crackle_error *error)
+{
+    const struct crackle_header *header = &stream->header;
+    if (z0 > z1 || z1 > header->sz)
+        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
+                            -1, "the z range is not in the volume");
+    if (!stream->first_component && header->sx && header->sy && header->sz)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the label section is damaged");
+    return CRACKLE_OK;
+}
+
 int crackle_labels_in(const struct crackle_stream *stream, uint32_t z0,
                       uint32_t z1, uint8_t *used, uint64_t *components,
                       int *exact, struct crackle_error *error)
 {
-    if (z0 > z1 || z1 > stream->header.sz)
-        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
-                            -1, "the z range is not in the volume");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status)
+        return status;
     *exact = 1;
     *components = 0;
     if (!stream->first_component) /* no voxels */
@@ -307,9 +320,9 @@ int crackle_slices_with(const struct crackle_stream *stream, uint64_t label,
                         uint32_t z0, uint32_t z1, uint8_t *flags, int *exact,
                         struct crackle_error *error)
 {
-    if (z0 > z1 || z1 > stream->header.sz)
-        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
-                            -1, "the z range is not in the volume");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status)
+        return status;
     *exact = stream->keys != NULL;
     memset(flags, 0, z1 - z0);
     if (!stream->first_component)

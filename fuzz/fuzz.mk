@@ -115,7 +115,7 @@ sanitize-memory:
 # build/memory. What is left is what a caller must not ask for, sizes of gigabytes,
 # and what other machines have.
 COVERAGE := -O0 -g --coverage -fprofile-update=atomic
-COVERAGE_TESTS := $(addprefix tests/test_,$(addsuffix .py,array codecs components damage drop_in \
+COVERAGE_TESTS := $(addprefix tests/test_,$(addsuffix .py,array claims codecs components damage drop_in \
 	edit failing golden hostile library lies markov measure partial pins reference stack stream tables))
 coverage-c: .venv-dev/ready
 	rm -rf build/coverage && mkdir -p build/coverage
