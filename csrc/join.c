@@ -66,8 +66,6 @@ static void label_table_free(struct label_table *table)
 static unsigned stored_width(const struct crackle_params *params,
                              const struct label_table *table)
 {
-    if (table->num_unique == 0)
-        return 1;
     uint64_t low = table->items[0].key ^ table->flip;
     uint64_t high = table->items[table->num_unique - 1].key ^ table->flip;
     if (!params->is_signed)

@@ -112,8 +112,8 @@ sanitize-memory:
 	build/memory tests/data/*.ckl
 
 # The lines of csrc/ that tests run: those of streams, edits and measures, and
-# build/memory. What is left is what a caller must not ask for, sizes of gigabytes,
-# and what other machines have.
+# build/memory. What is left asks for gigabytes, or for memory that runs out in
+# volumes larger than those, or is for other machines.
 COVERAGE := -O0 -g --coverage -fprofile-update=atomic
 COVERAGE_TESTS := $(addprefix tests/test_,$(addsuffix .py,array claims codecs components damage drop_in \
 	edit failing golden hostile library lies markov measure partial pins reference stack stream tables))

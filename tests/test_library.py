@@ -9,6 +9,7 @@ from numcodecs_crackle._crackle import ffi, lib
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import _native
+from numcodecs_crackle.sections import Sections
 
 SHAPE = (7, 6, 5)
 
@@ -33,7 +34,6 @@ class Calls:
         self.array = np.zeros(self.voxels, "u2")
         self.long = np.zeros(4 * self.voxels, "u8")
         self.labels = np.arange(entries, dtype="u8")
-        self.kept = [self.group, self.array, self.long, self.labels]
 
     def said(self, call, **instead):
         """The exception of a call, or None."""
@@ -76,10 +76,10 @@ class Calls:
         out = ffi.new("uint64_t *"), ffi.new("int *")
         return lib.crackle_labels_in(stream, z0, z1, ffi.NULL, *out, error)
 
-    def slices_with(self, error, z0=0, z1=SHAPE[2]):
+    def slices_with(self, error, z0=0, z1=SHAPE[2], label=1):
         stream, _, z0, z1 = self.range(z0, z1)
         flags = self.numbers("uint8_t[]")
-        return lib.crackle_slices_with(stream, 1, z0, z1, flags, ffi.new("int *"), error)
+        return lib.crackle_slices_with(stream, label, z0, z1, flags, ffi.new("int *"), error)
 
     def measure(self, error, z0=0, z1=SHAPE[2]):
         return lib.crackle_measure(
@@ -214,7 +214,7 @@ def test_bad_arguments_are_refused(volume, call, instead):
     assert type(refused) is ValueError
 
 
-@pytest.mark.parametrize("call", [*FOLDS, "labels_in", "slices_with", "decode"])
+@pytest.mark.parametrize("call", [*FOLDS, "labels_in", "slices_with", "decode", "points"])
 def test_a_stream_with_damaged_labels_answers_nothing(volume, call):
     binary = bytearray(ck.compress(volume))
     head = ck.header(bytes(binary))
@@ -230,9 +230,39 @@ def test_slices_of_other_sizes_are_not_overlaid(volume):
     assert type(first.said("overlay", with_=second)) is ValueError
 
 
-def test_no_stream_of_slices_that_none_can_read():
-    with pytest.raises(ck.UnsupportedError, match=r"2\^30"):
-        ck.compress(np.broadcast_to(np.zeros((), "u1"), (2**15, 2**15, 1)))
+def test_no_part_of_slices_that_none_can_read(volume):
+    refused = Calls(ck.compress(volume)).said("encode", sx=2**15, sy=2**15, z1=1)
+    assert isinstance(refused, ck.UnsupportedError)
+
+
+def test_no_pins_of_keys_that_are_not_there(volume):
+    sections = Sections.of(ck.compress(volume))
+    sections.rest = bytearray(sections.rest)
+    sections.rest[-1] = len(sections.table)
+    calls = Calls(sections.tobytes())
+    assert isinstance(calls.said("pin"), ck.FormatError)
+
+
+def test_ranges_without_slices_or_voxels(volume):
+    calls = Calls(ck.compress(volume))
+    for call in RANGES:
+        assert calls.said(call, z0=2, z1=2) is None
+    empty = _native.Stream(ck.compress(np.zeros((0, 4, 3), "u2")))
+    used, exact = empty.labels_in(0, 3)
+    assert used.size == 0 and exact
+
+
+def test_slices_of_a_range_with_a_label_of_pins():
+    volume = np.zeros((4, 4, 6), "u1", order="F")
+    volume[1:3, 1:3, 1:5] = 3
+    volume[0, 0, 5] = 3
+    binary = ck.compress(volume, allow_pins=2)
+    assert ck.header(binary).label_format == 2
+    calls = Calls(binary)
+    for z1 in range(1, 7):
+        assert calls.said("slices_with", label=3, z1=z1) is None
+        flags = calls.long.view("u1")[:z1].astype(bool)
+        assert flags[(volume == 3).any(axis=(0, 1))[:z1]].all()
 
 
 def test_checksums_as_stored_are_those_of_components(volume):
