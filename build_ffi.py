@@ -12,6 +12,8 @@ from pathlib import Path
 from cffi import FFI
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+# A Python of MSYS2 was built by gcc, which also builds what it loads.
+MSVC = sys.platform == "win32" and not sysconfig.get_platform().startswith("mingw")
 SOURCES = sorted(p.as_posix() for p in Path("csrc").glob("*.c"))
 HEADERS = sorted(p.as_posix() for p in Path("csrc").glob("*.h"))
 
@@ -31,9 +33,7 @@ ffibuilder.set_source(
     depends=HEADERS,
     include_dirs=["csrc"],
     extra_compile_args=(
-        ["/O2", "/std:c11", "/experimental:c11atomics"]
-        if sys.platform == "win32"
-        else ["-O3", "-std=c11", "-fvisibility=hidden", "-g0"]
+        ["/O2", "/std:c11"] if MSVC else ["-O3", "-std=c11", "-fvisibility=hidden", "-g0"]
     )
     # What comes last counts: `make sanitize` says -O1 -g here.
     + os.environ.get("CRACKLE_CFLAGS", "").split(),

@@ -4,6 +4,7 @@
 #   make dist          the sdist, and the wheel that is built from it
 #   make wheel-3.12    that wheel in a fresh environment: alone, pasting the README, opening
 #                      a notebook, and the whole test suite
+#   make lint          what linters say of Python and C
 VERSIONS := 3.11 3.12 3.13
 python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p; done))
@@ -17,12 +18,13 @@ NOTEBOOK := nbclient ipykernel
 # Of the shell, as they are made while make runs.
 WHEEL := $$(echo dist/*.whl)
 
-.PHONY: check dist lint environments $(VERSIONS:%=wheel-%)
+.PHONY: check dist lint lint-python lint-c environments $(VERSIONS:%=wheel-%)
 check:
 	$(if $(FOUND),@echo "Pythons: $(FOUND)",$(error no Python of $(VERSIONS)))
 	$(MAKE) dist
 	$(MAKE) -j2 environments
-	$(MAKE) lint docs $(FOUND:%=wheel-%)
+	$(MAKE) lint TYPED=.venv-$(COVERED)
+	$(MAKE) docs $(FOUND:%=wheel-%)
 
 environments: $(FOUND:%=.venv-%/ready) .venv-docs/ready
 
@@ -34,11 +36,24 @@ build/dist-ready: .venv-dev/ready $(SOURCES) $(wildcard numcodecs_crackle/*.py) 
 	.venv-dev/bin/abi3audit --strict dist/*.whl
 	mkdir -p build && touch $@
 
-# mypy sees the packages that the tests are run with.
-lint: .venv-dev/ready .venv-$(COVERED)/ready
+# What ruff, mypy, clang-format and clang-tidy have to say, of the versions that the extra `dev`
+# pins. mypy sees the packages that tests are run with; clang-tidy only looks at what changed
+# since it was content.
+TYPED := .venv
+LINT_C := $(wildcard csrc/*.c fuzz/*.c) benchmarks/stages.c
+LINT_H := $(wildcard csrc/*.h fuzz/*.h)
+lint: .venv-dev/ready $(TYPED)/ready
+	$(MAKE) -j2 lint-python lint-c
+lint-python:
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
-	.venv-dev/bin/mypy --python-executable .venv-$(COVERED)/bin/python
+	.venv-dev/bin/mypy --python-executable $(TYPED)/bin/python
+lint-c: $(LINT_C:%.c=build/lint/%.tidy)
+	.venv-dev/bin/clang-format --dry-run --Werror $(LINT_C) $(LINT_H)
+build/lint/%.tidy: %.c $(LINT_H) .clang-tidy
+	@mkdir -p $(@D)
+	.venv-dev/bin/clang-tidy --quiet $< --
+	@touch $@
 
 $(VERSIONS:%=.venv-%/ready): .venv-%/ready: build/dist-ready
 	rm -rf $(@D)

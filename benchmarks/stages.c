@@ -7,8 +7,8 @@
  * The stages are called as decode.c and encode.c do, whose static functions
  * this needs: so they are included here and the others linked.
  */
-#include "../csrc/decode.c"
-#include "../csrc/encode.c"
+#include "../csrc/decode.c" /* NOLINT(bugprone-suspicious-include): see above */
+#include "../csrc/encode.c" /* NOLINT(bugprone-suspicious-include): see above */
 
 #include <stdio.h>
 #include <x86intrin.h>
@@ -69,8 +69,8 @@ static int decode_once(const struct crackle_stream *stream,
             crackle_load32(stream->component_crcs + (size_t)z * 4))
             return CRACKLE_CORRUPT;
         lap(&t, &cycles[4]);
-        void *values = crackle_reserve(
-            &ws->values, (size_t)slice->num_components << log2);
+        void *values = crackle_reserve(&ws->values,
+                                       (size_t)slice->num_components << log2);
         status = crackle_labels_of_slice(stream, slice, z, NULL, values,
                                          error);
         if (status)
@@ -111,7 +111,7 @@ static int encode_once(const struct crackle_params *params, const void *labels,
             &ws->values, (size_t)slice->num_components * sizeof *keys);
         status = labels_of_slice(params, labels, z, params->data_width, part,
                                  slice, keys);
-        status |= keys_append(part, keys, slice->num_components);
+        status |= crackle_part_add_keys(part, keys, slice->num_components);
         lap(&t, &cycles[3]);
         if (permissible)
             crackle_flip(slice);
@@ -147,41 +147,60 @@ static void keep_best(uint64_t *best, const uint64_t *cycles)
         memcpy(best, cycles, STAGES * sizeof *best);
 }
 
+/* The bytes of a file, to be freed, or NULL. */
+static uint8_t *read_file(const char *path, size_t *size)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file)
+        return NULL;
+    uint8_t *data = NULL;
+    long end = -1;
+    if (!fseek(file, 0, SEEK_END))
+        end = ftell(file);
+    if (end > 0 && !fseek(file, 0, SEEK_SET))
+        data = malloc((size_t)end);
+    *size = data ? fread(data, 1, (size_t)end, file) : 0;
+    fclose(file);
+    return data;
+}
+
 int main(int argc, char **argv)
 {
     static const char *const decoding[STAGES] = {
         "moves", "walk", "bits", "runs", "crc", "labels", "render"};
     static const char *const encoding[STAGES] = {
         "compare", "runs", "crc", "labels", "sides", "trace", "pack"};
-    FILE *file = argc > 1 ? fopen(argv[1], "rb") : NULL;
-    if (!file || fseek(file, 0, SEEK_END)) {
+    size_t size = 0;
+    uint8_t *data = argc > 1 ? read_file(argv[1], &size) : NULL;
+    if (!data) {
         fprintf(stderr, "usage: stages STREAM [ROUNDS [CPU_LEVEL]]\n");
         return 2;
     }
-    const int rounds = argc > 2 ? atoi(argv[2]) : 20;
+    const long rounds = argc > 2 ? strtol(argv[2], NULL, 10) : 20;
     if (argc > 3)
-        crackle_cpu_select(atoi(argv[3]));
-    const size_t size = (size_t)ftell(file);
-    uint8_t *data = malloc(size);
-    rewind(file);
-    struct crackle_error error = {0};
+        crackle_cpu_select((int)strtol(argv[3], NULL, 10));
+    struct crackle_error error = {0, 0, 0, "there is no memory"};
     struct crackle_stream *stream = NULL;
     struct crackle_workspace *ws = crackle_workspace_new();
-    if (!data || !ws || fread(data, 1, size, file) != size ||
-        crackle_open(data, size, &stream, NULL, &error)) {
+    if (!ws || crackle_open(data, size, &stream, NULL, &error)) {
         fprintf(stderr, "can't read it: %s\n", error.what);
+        crackle_workspace_free(ws);
+        free(data);
         return 1;
     }
-    fclose(file);
     const struct crackle_header *h = &stream->header;
     const double voxels = (double)h->sx * h->sy * h->sz;
     uint8_t *out = malloc((size_t)voxels * h->data_width);
-    const struct crackle_params params = {h->sx, h->sy, h->sz, h->data_width,
-                                          h->is_signed, 0, 1, 0};
+    const struct crackle_params params = {.sx = h->sx,
+                                          .sy = h->sy,
+                                          .sz = h->sz,
+                                          .data_width = h->data_width,
+                                          .is_signed = h->is_signed,
+                                          .fortran_order = 1};
     uint64_t decode_best[STAGES] = {0}, encode_best[STAGES] = {0};
     int status = out ? crackle_walk_prepare(ws, h->sx, h->sy, &error)
                      : CRACKLE_NO_MEMORY;
-    for (int i = 0; i < rounds && !status; i++) {
+    for (long i = 0; i < rounds && !status; i++) {
         uint64_t decoded[STAGES] = {0}, encoded[STAGES] = {0};
         status = decode_once(stream, ws, out, decoded, &error);
         if (!status)
@@ -190,10 +209,8 @@ int main(int argc, char **argv)
         keep_best(decode_best, decoded);
         keep_best(encode_best, encoded);
     }
-    if (status) {
+    if (status)
         fprintf(stderr, "status %s\n", crackle_status_name(status));
-        return 1;
-    }
     printf("%u x %u x %u, level %d, cycles a voxel\n", h->sx, h->sy, h->sz,
            crackle_cpu_level());
     report("decode", decoding, decode_best, voxels);
@@ -202,5 +219,5 @@ int main(int argc, char **argv)
     crackle_workspace_free(ws);
     free(out);
     free(data);
-    return 0;
+    return status ? 1 : 0;
 }

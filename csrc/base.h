@@ -15,22 +15,31 @@
 #define crackle_ctz64(x) ((uint32_t)__builtin_ctzll(x))
 #define crackle_clz64(x) ((uint32_t)__builtin_clzll(x))
 #else
-#include <intrin.h>
+#ifdef _MSC_VER
 #define CRACKLE_INLINE static __forceinline
+#else
+#define CRACKLE_INLINE static inline
+#endif
 #define CRACKLE_LIKELY(x) (x)
 #define CRACKLE_UNLIKELY(x) (x)
-#define crackle_popcount64(x) ((uint32_t)__popcnt64(x))
+/* Not __popcnt64, which is one instruction that not every machine has. */
+CRACKLE_INLINE uint32_t crackle_popcount64(uint64_t x)
+{
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
+    return (uint32_t)(x * 0x0101010101010101u >> 56);
+}
+/* Of x other than 0, as the builtins. */
 CRACKLE_INLINE uint32_t crackle_ctz64(uint64_t x)
 {
-    unsigned long i;
-    _BitScanForward64(&i, x);
-    return i;
+    return crackle_popcount64(~x & (x - 1));
 }
 CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
 {
-    unsigned long i;
-    _BitScanReverse64(&i, x);
-    return 63 - i;
+    for (unsigned i = 1; i < 64; i *= 2)
+        x |= x >> i;
+    return crackle_popcount64(~x);
 }
 #endif
 
@@ -46,10 +55,22 @@ CRACKLE_INLINE uint32_t crackle_clz64(uint64_t x)
 #define CRACKLE_PREFETCH(p, to_write) (void)(p)
 #endif
 
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+/* Not clang in the manner of MSVC either: what __builtin_cpu_supports reads is
+ * in a library that it does not link. */
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__) &&       \
+    !defined(_MSC_VER)
 #define CRACKLE_X86 1
 #else
 #define CRACKLE_X86 0
+#endif
+
+/* What the SSE4 kernels need, for __attribute__((target)). To clang the crc32
+ * instruction is a feature of its own; before, and to gcc, a part of SSE4.2.
+ */
+#if defined(__clang__) && __clang_major__ >= 16
+#define CRACKLE_SSE4 "sse4.2,crc32,popcnt,pclmul"
+#else
+#define CRACKLE_SSE4 "sse4.2,popcnt,pclmul"
 #endif
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -167,9 +188,8 @@ CRACKLE_INLINE const uint8_t *crackle_take(struct crackle_reader *r,
 }
 
 /* Take 'count' items of 'width' bytes (1 to 8). */
-CRACKLE_INLINE const uint8_t *crackle_take_items(struct crackle_reader *r,
-                                                 uint64_t count,
-                                                 unsigned width)
+CRACKLE_INLINE const uint8_t *
+crackle_take_items(struct crackle_reader *r, uint64_t count, unsigned width)
 {
     if (count > crackle_left(r) / width)
         return NULL;

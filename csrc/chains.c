@@ -33,7 +33,7 @@ static void pack(const uint8_t *codes, uint64_t n, uint8_t *out)
     uint64_t last = 0;
     for (uint64_t i = 0; i < n; i += 32) {
         uint64_t c = 0;
-        for (int k = 0; k < 4; k++) {
+        for (size_t k = 0; k < 4; k++) {
             uint64_t v = crackle_load64(codes + i + 8 * k);
             v &= 0x0303030303030303u;
             v |= v >> 6;
@@ -94,8 +94,8 @@ int crackle_chains_pack(struct crackle_workspace *ws,
     }
     *num_codes = (uint64_t)(kept_end - codes);
 
-    size_t room = *size + 4 + yw + (size_t)n * (yw + 2 * xw) +
-                  *num_codes / 4 + 16;
+    const size_t room = *size + 4 + yw + (size_t)n * (yw + 2 * xw) +
+                        (size_t)(*num_codes / 4) + 16;
     uint8_t *begin = crackle_reserve_keep(code, room);
     if (!begin)
         return CRACKLE_NO_MEMORY;
@@ -104,6 +104,7 @@ int crackle_chains_pack(struct crackle_workspace *ws,
     p += yw;
     uint32_t rows = 0, row_before = 0;
     for (uint32_t i = 0; i < n;) {
+        /* sx is below 2^30: NOLINTNEXTLINE(clang-analyzer-core.DivideZero) */
         uint32_t y = (uint32_t)(items[i].key / pitch), x_before = 0, count = 0;
         uint64_t row_end = ((uint64_t)y + 1) * pitch;
         p = crackle_store(p, y - row_before, yw);

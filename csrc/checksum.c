@@ -28,8 +28,8 @@ int crackle_crc_powers(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
     if (powers->sx == sx && powers->rows == rows)
         return CRACKLE_OK;
     powers->sx = 0;
-    uint32_t *factor =
-        crackle_reserve(&powers->buffer, ((size_t)pixels + rows + 2) * 4);
+    uint32_t *factor = crackle_reserve(&powers->buffer,
+                                       ((size_t)pixels + rows + 2) * 4);
     if (!factor)
         return CRACKLE_NOMEM(error);
     powers->state = factor + pixels + 1;

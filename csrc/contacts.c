@@ -23,7 +23,7 @@ struct run_list {
 
 /* Pairs of groups and their counts: a hash with open addressing. */
 struct pairs {
-    struct cached *cache; /* 3 << CRACKLE_CACHE_LOG2 */
+    struct cached *cache;       /* 3 << CRACKLE_CACHE_LOG2 */
     struct crackle_pair *table; /* 1 << log2; empty where all counts are 0 */
     unsigned log2;
     uint64_t factor; /* of the hash */
@@ -180,8 +180,8 @@ CRACKLE_INLINE void merge_both(struct merging *first, struct merging *second,
 static int runs_take(struct run_list *list, const struct crackle_layer *layer)
 {
     const uint32_t n = layer->num_runs;
-    struct run *runs =
-        crackle_reserve(&list->buffer, ((size_t)n + 1) * sizeof *runs);
+    struct run *runs = crackle_reserve(&list->buffer,
+                                       ((size_t)n + 1) * sizeof *runs);
     if (!runs)
         return CRACKLE_NO_MEMORY;
     for (uint32_t r = 0; r < n; r++) {
@@ -215,9 +215,8 @@ static int add_overlaps(struct pairs *pairs, const struct run_list *upper,
     const size_t most = upper ? (size_t)upper->count + lower->count : 0;
     struct cached *between = crackle_reserve(&pairs->lists[0],
                                              (most + 1) * sizeof *between);
-    struct cached *rows =
-        crackle_reserve(&pairs->lists[1],
-                        (2 * (size_t)lower->count + 1) * sizeof *rows);
+    struct cached *rows = crackle_reserve(
+        &pairs->lists[1], (2 * (size_t)lower->count + 1) * sizeof *rows);
     if (!between || !rows)
         return CRACKLE_NO_MEMORY;
     struct merging z = {NULL, NULL, 0, 0, 0, between};

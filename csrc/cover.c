@@ -75,21 +75,20 @@ static int reach_slice(struct sweep *s, uint32_t z, bool first,
     const struct crackle_slice *slice = &s->ws->slice;
     const uint32_t n = slice->num_runs, pixels = slice->sx * slice->sy;
     const uint64_t component = s->flat->first_component[z];
-    struct seen_run *here =
-        crackle_reserve(&s->runs[z & 1], ((size_t)n + 1) * sizeof *here);
+    struct seen_run *here = crackle_reserve(&s->runs[z & 1],
+                                            ((size_t)n + 1) * sizeof *here);
     if (!here)
         return CRACKLE_NO_MEMORY;
     for (uint32_t i = 0; i < n; i++) {
         here[i].start = slice->run_start[i];
-        here[i].label =
-            crackle_key(s->flat, component + slice->run_component[i]);
+        here[i].label = crackle_key(s->flat,
+                                    component + slice->run_component[i]);
     }
     here[n].start = pixels;
     s->num_runs[z & 1] = n;
     for (uint32_t c = 0; c < slice->num_components; c++) {
         best[component + c].depth = 0;
-        best[component + c].pixel =
-            slice->run_start[slice->first_run[c]];
+        best[component + c].pixel = slice->run_start[slice->first_run[c]];
     }
     if (first)
         return CRACKLE_OK;
@@ -153,7 +152,8 @@ static int cover_slice(struct sweep *s, uint32_t z, bool upward,
                 uint32_t id = base + crackle_component_at(slice, pin->pixel);
                 uint32_t *hits = cover->hits.data;
                 hits[pin->hits + (z - pin->z)] = id;
-                count[id] += count[id] < UINT16_MAX;
+                if (count[id] < UINT16_MAX)
+                    count[id]++;
                 if (z == (upward ? pin->z : pin->z + pin->depth))
                     active[i] = active[--cover->num_active];
                 else
@@ -234,7 +234,7 @@ static int choose(const struct sweep *s, int effort, uint8_t *by_label,
     uint64_t *cost = calloc(2 * labels + 1, sizeof *cost);
     if (!cost)
         return CRACKLE_NO_MEMORY;
-    for (int i = 0; i < effort; i++) {
+    for (size_t i = 0; i < (size_t)effort; i++) {
         cover_costs(s, &s->covers[i], cost + i * labels);
         choice->covers[i] = &s->covers[i];
     }

@@ -1,7 +1,31 @@
 /* Which kernels this machine can run, and which are in use. */
 #include "internal.h"
 
+/* Which level is in use: -1 until the first question. Whoever asks first, all
+ * find the same, so that no order is asked for. MSVC without its experimental
+ * atomics says that it has none; its volatile int is never torn. */
+#ifndef __STDC_NO_ATOMICS__
 #include <stdatomic.h>
+static _Atomic int level_in_use = -1;
+static int level_get(void)
+{
+    return atomic_load_explicit(&level_in_use, memory_order_relaxed);
+}
+static void level_set(int level)
+{
+    atomic_store_explicit(&level_in_use, level, memory_order_relaxed);
+}
+#else
+static volatile int level_in_use = -1;
+static int level_get(void)
+{
+    return level_in_use;
+}
+static void level_set(int level)
+{
+    level_in_use = level;
+}
+#endif
 
 static int detect(void)
 {
@@ -21,9 +45,6 @@ static int detect(void)
 #endif
 }
 
-/* -1 until the first question: whoever asks first, all find the same. */
-static _Atomic int level_in_use = -1;
-
 int crackle_cpu_detect(void)
 {
     return detect();
@@ -31,10 +52,10 @@ int crackle_cpu_detect(void)
 
 int crackle_cpu_level(void)
 {
-    int level = atomic_load_explicit(&level_in_use, memory_order_relaxed);
+    int level = level_get();
     if (level < 0) {
         level = detect();
-        atomic_store_explicit(&level_in_use, level, memory_order_relaxed);
+        level_set(level);
     }
     return level;
 }
@@ -43,19 +64,18 @@ int crackle_cpu_select(int level)
 {
     int best = detect();
     level = level < 0 ? 0 : level > best ? best : level;
-    atomic_store_explicit(&level_in_use, level, memory_order_relaxed);
+    level_set(level);
     return level;
 }
 
 const struct crackle_kernels *crackle_kernels(void)
 {
 #if CRACKLE_X86
-    switch (crackle_cpu_level()) {
-    case CRACKLE_CPU_AVX2:
+    const int level = crackle_cpu_level();
+    if (level == CRACKLE_CPU_AVX2)
         return &crackle_kernels_avx2;
-    case CRACKLE_CPU_SSE4:
+    if (level == CRACKLE_CPU_SSE4)
         return &crackle_kernels_sse4;
-    }
 #endif
     return &crackle_kernels_portable;
 }

@@ -151,7 +151,8 @@ int crackle_header_read(const void *data, size_t size, int ignore_crc,
  * On success '*stream' is the new stream. With 'damaged' not NULL a failure
  * in the index or label section does not end the call: bit
  * (1 << section) is set in '*damaged', and a stream whose labels are damaged
- * may still be used with crackle_check_slices.
+ * may still be used with crackle_check_slices; to whatever asks for labels or
+ * voxels it is corrupt.
  */
 int crackle_open(const void *data, size_t size, struct crackle_stream **stream,
                  uint32_t *damaged, struct crackle_error *error);
@@ -313,9 +314,8 @@ int crackle_surface(const struct crackle_stream *stream,
  */
 int crackle_connectivity_graph(const struct crackle_stream *stream,
                                struct crackle_workspace *workspace,
-                               uint32_t z0, uint32_t z1,
-                               const uint32_t *group, int connectivity,
-                               uint8_t *out, size_t out_size,
+                               uint32_t z0, uint32_t z1, const uint32_t *group,
+                               int connectivity, uint8_t *out, size_t out_size,
                                struct crackle_error *error);
 
 /*
@@ -333,8 +333,7 @@ int crackle_link(const struct crackle_stream *stream,
 
 /* The volume-wide id of the first component of each slice, sz + 1 of them;
  * NULL if there are no voxels. */
-const uint64_t *
-crackle_first_components(const struct crackle_stream *stream);
+const uint64_t *crackle_first_components(const struct crackle_stream *stream);
 
 /* The place in the table of unique labels of each component of [z0, z1), or
  * their number for the background. Only streams with pins are walked. */

@@ -6,8 +6,8 @@
 #define OTHER_CRC "the slice's components do not match their crc32c"
 
 /* Room for a slice of this size, and the tables for walking in it. */
-int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx, uint32_t sy,
-                        struct crackle_error *error)
+int crackle_walk_prepare(struct crackle_workspace *ws, uint32_t sx,
+                         uint32_t sy, struct crackle_error *error)
 {
     struct crackle_walk_tables *t = &ws->walk;
     crackle_moves_ahead(ws, 0, 0, NULL);
@@ -78,8 +78,8 @@ static int check_blank(const struct crackle_stream *stream,
     if (stream->component_crcs && !apart &&
         crackle_load32(stream->component_crcs + (size_t)z * 4) !=
             blank_crc(ws))
-        return crackle_fail(error, CRACKLE_CORRUPT,
-                            CRACKLE_SECTION_COMPONENTS, z, OTHER_CRC);
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_COMPONENTS,
+                            z, OTHER_CRC);
     return CRACKLE_OK;
 }
 
@@ -132,8 +132,8 @@ static int cracks_read(const struct crackle_stream *stream,
 
 /* Read slice z as far as its components, and check them. */
 int crackle_components_read(const struct crackle_stream *stream,
-                           struct crackle_workspace *ws,
-                           uint32_t z, struct crackle_error *error)
+                            struct crackle_workspace *ws, uint32_t z,
+                            struct crackle_error *error)
 {
     const struct crackle_kernels *kernels = crackle_kernels();
     int status = cracks_read(stream, ws, z, error);
@@ -148,8 +148,8 @@ int crackle_components_read(const struct crackle_stream *stream,
     if (stream->component_crcs &&
         kernels->crc(ws) !=
             crackle_load32(stream->component_crcs + (size_t)z * 4))
-        return crackle_fail(error, CRACKLE_CORRUPT,
-                            CRACKLE_SECTION_COMPONENTS, z, OTHER_CRC);
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_COMPONENTS,
+                            z, OTHER_CRC);
     return CRACKLE_OK;
 }
 
@@ -170,8 +170,8 @@ static int values_read(const struct job *job, uint32_t z)
     int status = crackle_components_read(job->stream, ws, z, job->error);
     if (status)
         return status;
-    void *values = crackle_reserve(
-        &ws->values, (size_t)slice->num_components << job->width_log2);
+    void *values = crackle_reserve(&ws->values, (size_t)slice->num_components
+                                                    << job->width_log2);
     if (!values)
         return CRACKLE_NOMEM(job->error);
     return crackle_labels_of_slice(job->stream, slice, z, job->label, values,
@@ -250,8 +250,7 @@ static int fill_blank(const struct job *job, uint32_t z0, uint32_t z1,
     const struct crackle_stream *stream = job->stream;
     struct crackle_slice *slice = &job->ws->slice;
     *filled = false;
-    if (stream->num_unique != 1 || !stream->keys ||
-        stream->header.permissible)
+    if (stream->num_unique != 1 || !stream->keys || stream->header.permissible)
         return CRACKLE_OK;
     const uint32_t blank = blank_crc(job->ws);
     slice->num_components = 1;
@@ -299,7 +298,7 @@ int crackle_decode(const struct crackle_stream *stream,
     struct job job = {stream, ws, label, 0, error};
     job.width_log2 = label ? 0 : crackle_width_log2(header->data_width);
     const size_t width = (size_t)1 << job.width_log2;
-    if (out_z0 > out_z1 || out_z1 > header->sz || z0 < out_z0 || z1 > out_z1)
+    if (out_z1 > header->sz || z0 < out_z0 || z0 > z1 || z1 > out_z1)
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the z range is not in the volume");
     const uint64_t depth = out_z1 - out_z0;
@@ -307,23 +306,21 @@ int crackle_decode(const struct crackle_stream *stream,
         out_size != pixels * depth * width)
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the output buffer has another size");
-    if (z0 >= z1 || pixels == 0)
-        return CRACKLE_OK;
-    if (!stream->first_component)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the label section is damaged");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status || z0 == z1 || pixels == 0)
+        return status;
 
     const struct crackle_kernels *kernels = crackle_kernels();
-    int status = crackle_walk_prepare(ws, sx, sy, error);
+    status = crackle_walk_prepare(ws, sx, sy, error);
     if (status)
         return status;
 
     if (!c_order || (z0 == out_z0 && z1 == out_z1)) {
         bool filled;
-        status = fill_blank(&job, z0, z1,
-                            (uint8_t *)out + (size_t)(z0 - out_z0) * pixels *
-                                                 width,
-                            (size_t)pixels * (z1 - z0), &filled);
+        status =
+            fill_blank(&job, z0, z1,
+                       (uint8_t *)out + (size_t)(z0 - out_z0) * pixels * width,
+                       (size_t)pixels * (z1 - z0), &filled);
         if (status || filled)
             return status;
     }

@@ -6,14 +6,9 @@ int crackle_fold_prepare(const struct crackle_stream *stream,
                          uint32_t z1, struct crackle_error *error)
 {
     const struct crackle_header *header = &stream->header;
-    if (z0 > z1 || z1 > header->sz)
-        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
-                            -1, "the z range is not in the volume");
-    if (header->sx == 0 || header->sy == 0 || header->sz == 0)
-        return CRACKLE_OK;
-    if (!stream->first_component)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the label section is damaged");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status || !stream->first_component) /* no voxels */
+        return status;
     return crackle_walk_prepare(ws, header->sx, header->sy, error);
 }
 

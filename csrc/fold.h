@@ -113,11 +113,9 @@ crackle_row_overlaps(const struct crackle_layer *layer, const uint64_t *above,
 }
 
 /* And for all of two slices. */
-CRACKLE_INLINE int
-crackle_slice_overlaps(const struct crackle_layer *upper,
-                       const struct crackle_layer *lower,
-                       int (*use)(void *state, const struct crackle_overlap *),
-                       void *state)
+CRACKLE_INLINE int crackle_slice_overlaps(
+    const struct crackle_layer *upper, const struct crackle_layer *lower,
+    int (*use)(void *state, const struct crackle_overlap *), void *state)
 {
     return crackle_overlaps(upper, 0, upper->sx * upper->sy, lower, 0, 0, use,
                             state);

@@ -4,9 +4,21 @@
 
 #include "base.h"
 
-/* A slice's two crack planes share one 32-bit index space (kernel_walk.h), so a
- * slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit. */
+/* A slice's two crack planes share one 32-bit index space (kernel_walk.h), so
+ * a slice may have 2^30 vertices. Images of 32000 x 32000 pixels still fit.
+ *
+ * Where size_t has 32 bits it must hold what is reserved: less than 64 bytes a
+ * vertex, or a voxel that is encoded, and 32 a byte of a stream. */
+#if SIZE_MAX > UINT32_MAX
 #define CRACKLE_MAX_VERTICES ((uint64_t)1 << 30)
+#define CRACKLE_TOO_MANY_VERTICES "a slice has more than 2^30 vertices"
+#else
+#define CRACKLE_MAX_VERTICES ((uint64_t)1 << 26)
+#define CRACKLE_TOO_MANY_VERTICES                                             \
+    "a slice has more than 2^26 vertices, the most for 32-bit addresses"
+#endif
+#define CRACKLE_MAX_ENCODED_32 ((uint64_t)1 << 26)
+#define CRACKLE_MAX_STREAM_32 ((size_t)1 << 27)
 _Static_assert(2 * CRACKLE_MAX_VERTICES + 64 < UINT32_MAX,
                "positions in both planes fit 32 bits");
 
@@ -39,9 +51,9 @@ struct crackle_stream {
     const uint8_t *background; /* pins only */
     const uint8_t *keys;       /* flat only: one per component */
     unsigned key_width;
-    const uint8_t *model; /* packed Markov model */
+    const uint8_t *model;             /* packed Markov model */
     uint8_t *numbers, *steps, *pairs; /* unpacked: see markov_read.c */
-    uint8_t step[24][8]; /* what the next bits say, by rank order */
+    uint8_t step[24][8];           /* what the next bits say, by rank order */
     const uint8_t *component_crcs; /* version 1: u32 per slice */
     uint64_t *crack_offset;        /* sz + 1: where each crack code starts */
     uint64_t *first_component;     /* sz + 1: volume-wide ids by slice */
@@ -162,13 +174,13 @@ struct crackle_slice {
  * bits first.
  */
 struct crackle_walk_tables {
-    uint32_t sx, sy; /* that they are for; sx 0: none yet */
-    uint32_t plane;  /* (sx + 1) * (sy + 1) */
+    uint32_t sx, sy;       /* that they are for; sx 0: none yet */
+    uint32_t plane;        /* (sx + 1) * (sy + 1) */
     uint32_t mark[256][4]; /* the cracks drawn, relative to the first vertex */
     uint32_t pair[256][4]; /* all ones where the 2 bits of b are set */
     uint32_t net[256];     /* how far the four moves lead */
     uint32_t land[4];      /* from a direction's crack to the vertex behind */
-    bool large; /* than CRACKLE_LARGE_PLANE: without a map */
+    bool large;            /* than CRACKLE_LARGE_PLANE: without a map */
     bool blank_known;
     uint32_t blank_crc; /* of a slice that is one component */
 };
@@ -211,7 +223,7 @@ struct crackle_saved {
  * of two reflected words being one bit short.
  */
 struct crackle_crc_powers {
-    uint32_t sx, rows; /* sx 0: none yet */
+    uint32_t sx, rows;            /* sx 0: none yet */
     struct crackle_buffer buffer; /* factors, then states */
     uint32_t *state;
 };
@@ -277,7 +289,7 @@ struct crackle_workspace {
     struct crackle_buffer row; /* what finding or rendering rows needs */
     struct crackle_crc_powers crc_powers;
     struct crackle_buffer values; /* by component */
-    struct crackle_buffer block;       /* where the saved slices lie */
+    struct crackle_buffer block;  /* where the saved slices lie */
     struct crackle_saved saved[CRACKLE_LINE];
     struct crackle_buffer tile, flags;
     struct crackle_trace traces[2];
@@ -336,6 +348,10 @@ CRACKLE_INLINE uint32_t crackle_component_at(const struct crackle_slice *slice,
     return slice->run_component[slice->word_run[w] +
                                 crackle_popcount64(slice->left[w] & upto)];
 }
+
+/* labels.c: whether z0 <= z1 <= sz, and the labels are there, or no voxels. */
+int crackle_range_check(const struct crackle_stream *stream, uint32_t z0,
+                        uint32_t z1, struct crackle_error *error);
 
 /* decode.c: make ready for slices of this size, and read slice z of a stream
  * into ws->slice as far as its components, checked. */
@@ -432,10 +448,10 @@ void crackle_sort(struct crackle_item *items, struct crackle_item *scratch,
 
 /* ---- hashing ---- */
 
-/* An odd factor to hash by: the highest bits of its product with a key. Whoever
- * writes labels must not know it, or could write such as all collide, so it
- * comes of where a table happens to lie. What is returned to callers must not
- * depend on it. */
+/* An odd factor to hash by: the highest bits of its product with a key.
+ * Whoever writes labels must not know it, or could write such as all collide,
+ * so it comes of where a table happens to lie. What is returned to callers
+ * must not depend on it. */
 CRACKLE_INLINE uint64_t crackle_hash_factor(const void *table)
 {
     uint64_t x = (uint64_t)(uintptr_t)table ^
@@ -512,9 +528,9 @@ struct crackle_kernels {
      * first row may be read, 'after' whether 64 behind each may. Returns how
      * many rows begin with the element before them. */
     uint32_t (*compare[4])(const void *first, size_t pitch,
-                           const void *first_above, uint32_t rows,
-                           uint32_t sx, bool before, bool after,
-                           uint64_t *left, uint64_t *above);
+                           const void *first_above, uint32_t rows, uint32_t sx,
+                           bool before, bool after, uint64_t *left,
+                           uint64_t *above);
     /* Copy row y of 'depth' slices out of an array whose fastest axis is z:
      * tile[k][x], 'pitch' elements a row. */
     void (*gather_block[4])(const void *in, uint32_t sx, uint64_t x_stride,
@@ -523,8 +539,7 @@ struct crackle_kernels {
      * one or two such slices of 'pitch' vertices a row. A status. */
     int (*trace_begin)(struct crackle_workspace *ws,
                        struct crackle_trace *trace);
-    int (*trace)(struct crackle_trace *traces, uint32_t count,
-                 uint32_t pitch);
+    int (*trace)(struct crackle_trace *traces, uint32_t count, uint32_t pitch);
     uint32_t (*crc32c)(uint32_t crc, const uint8_t *data, size_t size);
 };
 

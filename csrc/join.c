@@ -43,8 +43,6 @@ static int label_table_make(const struct crackle_params *params,
             items[n].value = (uint32_t)n;
         }
     }
-    if (count == 0)
-        free(ranks);
     crackle_sort(items, items + n, n);
     size_t unique = 0;
     for (size_t i = 0; i < n; i++) {
@@ -68,8 +66,6 @@ static void label_table_free(struct label_table *table)
 static unsigned stored_width(const struct crackle_params *params,
                              const struct label_table *table)
 {
-    if (table->num_unique == 0)
-        return 1;
     uint64_t low = table->items[0].key ^ table->flip;
     uint64_t high = table->items[table->num_unique - 1].key ^ table->flip;
     if (!params->is_signed)
@@ -88,12 +84,12 @@ static void header_write(const struct crackle_params *params, int permissible,
 {
     unsigned format = crackle_width_log2(params->data_width) |
                       crackle_width_log2(stored) << 2 |
-                      (permissible ? 1u << 4 : 0) |
-                      CRACKLE_LABELS_FLAT << 5 |
+                      (permissible ? 1u << 4 : 0) | CRACKLE_LABELS_FLAT << 5 |
                       (params->fortran_order ? 1u << 7 : 0) |
                       (params->is_signed ? 1u << 8 : 0) | markov_order << 9 |
                       (params->remapped ? 1u << 14 : 0);
-    memcpy(p, "crkl\1", 5);
+    static const uint8_t magic[5] = {'c', 'r', 'k', 'l', 1};
+    memcpy(p, magic, sizeof magic);
     crackle_store(p + 5, format, 2);
     crackle_store(p + 7, params->sx, 4);
     crackle_store(p + 11, params->sy, 4);
@@ -230,8 +226,7 @@ static int join(const struct crackle_params *params,
             moves_bytes = crackle_markov_write(markov, &list->packed[z],
                                                p + index_bytes);
         else
-            memcpy(p + index_bytes, list->packed[z].data,
-                   (size_t)moves_bytes);
+            memcpy(p + index_bytes, list->packed[z].data, (size_t)moves_bytes);
         if (index_bytes + moves_bytes > UINT32_MAX)
             return CRACKLE_UNSUPPORTED;
         crackle_store(index + 4 * (size_t)z, index_bytes + moves_bytes, 4);
@@ -277,8 +272,7 @@ int crackle_join(const struct crackle_params *params,
     for (size_t i = 0; i < count; i++)
         pairs += parts[i]->pairs;
     uint64_t voxels = (uint64_t)params->sx * params->sy * params->sz;
-    if (!params->any_format &&
-        (pairs < voxels / 2) != (permissible != 0))
+    if (!params->any_format && (pairs < voxels / 2) != (permissible != 0))
         return CRACKLE_OK;
 
     struct label_table table = {NULL, 0, NULL, 0};
@@ -288,8 +282,8 @@ int crackle_join(const struct crackle_params *params,
     if (!status)
         status = slice_list_make(parts, count, params->sz, &list);
     if (!status)
-        status = join(params, parts, count, permissible, &table, &list,
-                      stream, size, &markov);
+        status = join(params, parts, count, permissible, &table, &list, stream,
+                      size, &markov);
     crackle_markov_free(&markov);
     slice_list_free(&list);
     label_table_free(&table);

@@ -43,7 +43,7 @@ CRACKLE_HELPER const T *KT(expand_8)(unsigned b, const T *values, T *out)
         __m256i lane = _mm256_cvtepu8_epi64(k);
         lane = _mm256_add_epi32(lane, lane);
         lane = _mm256_or_si256(lane, _mm256_slli_epi64(lane, 32));
-        lane = _mm256_or_si256(lane, _mm256_set1_epi64x(1ll << 32));
+        lane = _mm256_or_si256(lane, _mm256_set1_epi64x(1LL << 32));
 #endif
         _mm256_storeu_si256((__m256i *)(out + i),
                             _mm256_permutevar8x32_epi32(v, lane));
@@ -86,13 +86,14 @@ CRACKLE_HELPER void KT(expand_row)(const uint64_t *left, uint32_t sx,
      * over. Near the row's end element by element. */
     uint32_t n = K(run_starts)(left, (sx + 63) / 64, 0, starts);
     starts[n] = sx;
-    uint32_t safe = sx > T_CHUNK ? sx - T_CHUNK : 0;
+    const uint32_t chunk_size = (uint32_t)T_CHUNK;
+    const uint32_t safe = sx > chunk_size ? sx - chunk_size : 0;
     for (uint32_t i = 0; i < n; i++) {
         T chunk[T_CHUNK];
         for (unsigned j = 0; j < T_CHUNK; j++)
             chunk[j] = values[i];
         uint32_t x = starts[i], end = starts[i + 1];
-        for (; x < end && x <= safe && safe; x += T_CHUNK)
+        for (; x < end && x <= safe && safe; x += chunk_size)
             memcpy(out + x, chunk, sizeof chunk);
         for (; x < end; x++)
             out[x] = values[i];
@@ -112,7 +113,7 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
     for (uint32_t y = 0; y < slice->sy; y += most) {
         uint32_t rows = most < slice->sy - y ? most : slice->sy - y;
         const uint32_t *run = slice->word_run + (size_t)y * words;
-        const uint32_t first = run[0], n = run[rows * words] - first;
+        const uint32_t first = run[0], n = run[(size_t)rows * words] - first;
         const uint32_t *component = slice->run_component + first;
         for (uint32_t i = 0; i < n; i++)
             by_run[i] = ((const T *)values)[component[i]];
@@ -144,7 +145,7 @@ CRACKLE_KERNEL void KT(render)(struct crackle_workspace *ws,
 /* One perfect shuffle of 'n' registers, of what lies in their elements. */
 CRACKLE_HELPER void KT(shuffle)(const KT_REGISTER *from, KT_REGISTER *to)
 {
-    for (unsigned i = 0; i < T_COLS / 2; i++) {
+    for (size_t i = 0; i < T_COLS / 2; i++) {
         to[2 * i] = KT_LOW(from[i], from[i + T_COLS / 2]);
         to[2 * i + 1] = KT_HIGH(from[i], from[i + T_COLS / 2]);
     }
@@ -158,8 +159,7 @@ CRACKLE_HELPER void KT(transpose_block)(const T *in, size_t in_pitch, T *out,
     for (unsigned i = 0; i < T_COLS; i++) {
         const __m128i *row = (const __m128i *)(in + i * in_pitch);
 #if CRACKLE_LEVEL >= 2
-        const __m128i *below =
-            (const __m128i *)(in + (T_COLS + i) * in_pitch);
+        const __m128i *below = (const __m128i *)(in + (T_COLS + i) * in_pitch);
         a[i] = _mm256_inserti128_si256(
             _mm256_castsi128_si256(_mm_loadu_si128(row)),
             _mm_loadu_si128(below), 1);
@@ -168,19 +168,16 @@ CRACKLE_HELPER void KT(transpose_block)(const T *in, size_t in_pitch, T *out,
 #endif
     }
     KT(shuffle)(a, b);
-    const KT_REGISTER *result = b;
 #if T_LOG2 <= 2
     KT(shuffle)(b, a);
-    result = a;
 #endif
 #if T_LOG2 <= 1
     KT(shuffle)(a, b);
-    result = b;
 #endif
 #if T_LOG2 == 0
     KT(shuffle)(b, a);
-    result = a;
 #endif
+    const KT_REGISTER *result = T_LOG2 % 2 ? b : a;
     for (unsigned i = 0; i < T_COLS; i++)
 #if CRACKLE_LEVEL >= 2
         _mm256_storeu_si256((__m256i *)(out + i * out_pitch), result[i]);
@@ -259,7 +256,7 @@ CRACKLE_KERNEL void KT(render_block)(struct crackle_workspace *ws,
                            tile + k * pitch);
         }
         KT(transpose)(tile, pitch, depth, sx, (T *)out + (size_t)y * stride,
-                      (size_t)sy * stride, false);
+                      (size_t)(sy * stride), false);
     }
 }
 
@@ -268,10 +265,10 @@ CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
 {
 #if CRACKLE_LEVEL >= 2
     uint64_t equal = 0;
-    for (int h = 0; h < 2; h++) {
+    for (size_t h = 0; h < 2; h++) {
         __m256i c[sizeof(T)];
-        for (unsigned i = 0; i < sizeof(T); i++) {
-            size_t at = 32 * h + 32 / sizeof(T) * i;
+        for (size_t i = 0; i < sizeof(T); i++) {
+            const size_t at = 32 * h + 32 / sizeof(T) * i;
             __m256i u = _mm256_loadu_si256((const __m256i *)(a + at));
             __m256i v = _mm256_loadu_si256((const __m256i *)(b + at));
 #if T_LOG2 == 0
@@ -288,8 +285,8 @@ CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
 #if T_LOG2 == 0
         __m256i bytes = c[0];
 #elif T_LOG2 == 1
-        __m256i bytes = _mm256_permute4x64_epi64(
-            _mm256_packs_epi16(c[0], c[1]), 0xD8);
+        __m256i bytes =
+            _mm256_permute4x64_epi64(_mm256_packs_epi16(c[0], c[1]), 0xD8);
 #elif T_LOG2 == 2
         __m256i bytes = _mm256_permutevar8x32_epi32(
             _mm256_packs_epi16(_mm256_packs_epi32(c[0], c[1]),
@@ -297,7 +294,7 @@ CRACKLE_HELPER uint64_t KT(differ_64)(const T *a, const T *b)
             _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 #else
         __m256i d[4];
-        for (int i = 0; i < 4; i++)
+        for (size_t i = 0; i < 4; i++)
             d[i] = _mm256_permute4x64_epi64(
                 _mm256_castps_si256(_mm256_shuffle_ps(
                     _mm256_castsi256_ps(c[2 * i]),
@@ -348,7 +345,7 @@ CRACKLE_KERNEL uint32_t KT(compare)(const void *first, size_t pitch,
             left[w] = KT(differ_64)(here, here - 1);
             above[w] = up ? KT(differ_64)(here, up) : 0;
         }
-        equal += ~left[0] & 1;
+        equal += (uint32_t)(~left[0] & 1);
         left[0] &= ~(uint64_t)1;
         left[words - 1] &= last;
         above[words - 1] &= last;
@@ -365,7 +362,7 @@ CRACKLE_KERNEL void KT(gather_block)(const void *in, uint32_t sx,
                                      uint64_t x_stride, uint32_t depth,
                                      void *tile, uint32_t pitch)
 {
-    KT(transpose)(in, x_stride, sx, depth, tile, pitch, true);
+    KT(transpose)(in, (size_t)x_stride, sx, depth, tile, pitch, true);
 }
 
 #undef KT

@@ -10,9 +10,9 @@ struct K(link) {
  * such a stretch, or one of the two runs, begins. Most runs have just one.
  * There is room for 4 more. With 'cracks', a constant, the pairs that have
  * one between them instead. */
-CRACKLE_HELPER struct K(link) *
-K(list_links)(const struct crackle_slice *slice, uint32_t y, bool cracks,
-              struct K(link) *links)
+CRACKLE_HELPER struct K(link) *K(list_links)(const struct crackle_slice *slice,
+                                             uint32_t y, bool cracks,
+                                             struct K(link) *links)
 {
     const uint32_t words = slice->words;
     const size_t row = (size_t)y * words;
@@ -175,7 +175,7 @@ CRACKLE_KERNEL uint32_t K(crc32c)(uint32_t crc, const uint8_t *data,
      * way: blocks of 1024 bytes. What a register becomes by 1024 or 2048
      * zero bytes is its product with x^(8 * 1024 - 33) or x^(8 * 2048 - 33),
      * as in struct crackle_crc_powers. */
-    for (; size - i >= 3 * 1024; i += 3 * 1024) {
+    for (; size - i >= 3072; i += 3072) {
         uint64_t second = 0, third = 0;
         for (size_t j = i; j < i + 1024; j += 8) {
             state = _mm_crc32_u64(state, crackle_load64(data + j));
@@ -280,18 +280,18 @@ CRACKLE_KERNEL uint32_t K(component_crc)(struct crackle_workspace *ws)
         const uint64_t *left = slice->left + (size_t)y * slice->words;
         uint32_t n = 0, pixels = rows * sx, begin = y * sx;
         for (uint32_t i = 0; i < rows; i++, left += slice->words)
-            n += K(run_starts)(left, slice->words, begin + i * sx,
-                               starts + n);
+            n += K(run_starts)(left, slice->words, begin + i * sx, starts + n);
 #if CRACKLE_LEVEL < 1
         /* A run costs about as much there as two pixels here. */
-        if (n > pixels / 2)
+        if (n > pixels / 2) {
             crc = K(crc_of_image)(crc, id, starts, n, begin, pixels,
                                   ws->row.data);
-        else
+        } else
 #endif
         {
             /* The table is for a whole block, and this may end before. */
-            const uint32_t *power = factor + powers->rows * sx - pixels;
+            const uint32_t *power = factor + (size_t)powers->rows * sx -
+                                    pixels;
             uint64_t product = K(fold_runs)(id, starts, n, begin, power);
             product ^= K(clmul)(crc, powers->state[rows]);
             crc = K(reduce)(product);

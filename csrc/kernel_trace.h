@@ -13,11 +13,13 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
 {
 #if CRACKLE_LEVEL >= 2
     const __m256i which = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    /* clang-format off */
     const __m256i byte = _mm256_setr_epi8(
-        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2,
-        2, 3, 3, 3, 3, 3, 3, 3, 3);
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1,
+        2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
-    for (int half = 0; half < 2; half++) {
+    for (size_t half = 0; half < 2; half++) {
         __m256i sum = _mm256_setzero_si256();
         for (int i = 0; i < 4; i++) {
             __m256i v = _mm256_set1_epi32((int)(planes[i] >> (32 * half)));
@@ -30,26 +32,27 @@ CRACKLE_HELPER void K(adjacency_64)(uint8_t *out, uint64_t right,
     }
 #elif CRACKLE_LEVEL == 1
     const __m128i which = _mm_set1_epi64x((long long)0x8040201008040201u);
-    const __m128i byte =
-        _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    /* clang-format off */
+    const __m128i byte = _mm_setr_epi8(
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    /* clang-format on */
     const uint64_t planes[4] = {right, left, down, up};
-    for (int part = 0; part < 4; part++) {
+    for (size_t part = 0; part < 4; part++) {
         __m128i sum = _mm_setzero_si128();
         for (int i = 0; i < 4; i++) {
             __m128i v = _mm_cvtsi32_si128((int)(planes[i] >> (16 * part)));
             v = _mm_and_si128(_mm_shuffle_epi8(v, byte), which);
             v = _mm_cmpeq_epi8(v, which);
-            sum = _mm_or_si128(sum,
-                               _mm_and_si128(v, _mm_set1_epi8((char)(1 << i))));
+            sum = _mm_or_si128(
+                sum, _mm_and_si128(v, _mm_set1_epi8((char)(1 << i))));
         }
         _mm_storeu_si128((__m128i *)(out + 16 * part), sum);
     }
 #else
     for (int i = 0; i < 64; i += 8)
-        crackle_store64(out + i, K(spread)(right >> i) |
-                                     K(spread)(left >> i) << 1 |
-                                     K(spread)(down >> i) << 2 |
-                                     K(spread)(up >> i) << 3);
+        crackle_store64(
+            out + i, K(spread)(right >> i) | K(spread)(left >> i) << 1 |
+                         K(spread)(down >> i) << 2 | K(spread)(up >> i) << 3);
 #endif
 }
 
@@ -61,13 +64,13 @@ CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
     const struct crackle_slice *slice = &ws->slice;
     const uint32_t sx = slice->sx, sy = slice->sy, words = slice->words;
     const size_t vertices = ((size_t)sx + 1) * ((size_t)sy + 1);
-    uint64_t cracks = 0;
+    size_t cracks = 0;
     for (size_t i = 0; i < (size_t)sy * words; i++)
         cracks += crackle_popcount64(slice->left[i]) +
                   crackle_popcount64(slice->above[i]);
     /* A crack is one move; it may be the first behind a branch symbol (2
      * codepoints), or behind a terminate symbol or a chain's start (2). */
-    if (cracks * 5 + 64 > UINT32_MAX)
+    if (cracks > (UINT32_MAX - 64) / 5)
         return CRACKLE_UNSUPPORTED;
     uint8_t *out = crackle_reserve(&trace->adjacency, vertices + 128);
     if (!out || !crackle_reserve(&trace->codes, cracks * 5 + 64) ||
@@ -84,7 +87,7 @@ CRACKLE_KERNEL int K(trace_begin)(struct crackle_workspace *ws,
             uint64_t h = y < sy ? above[w] : 0;
             uint64_t v = y < sy ? left[w] : 0;
             uint64_t up = y > 0 ? left[(int64_t)w - words] : 0;
-            K(adjacency_64)(out + 64 * w, h, h << 1 | before, v, up);
+            K(adjacency_64)(out + (size_t)64 * w, h, h << 1 | before, v, up);
             before = h >> 63;
         }
         if (sx % 64 == 0) /* the last vertex has a word of its own */
@@ -112,11 +115,11 @@ CRACKLE_HELPER void K(turn_around)(uint8_t *begin, uint8_t *end)
 /* Where tracing a slice stands: as little as a move needs, so that two
  * slices' fit the registers. */
 struct K(tracer) {
-    uint8_t *vertex;             /* in the adjacency */
-    uint8_t *out;                /* behind the codepoints so far */
-    struct crackle_branch *top;  /* behind the open branches */
-    uint32_t sides;              /* left at the vertex */
-    uint16_t symbol;             /* that a branch here takes */
+    uint8_t *vertex;            /* in the adjacency */
+    uint8_t *out;               /* behind the codepoints so far */
+    struct crackle_branch *top; /* behind the open branches */
+    uint32_t sides;             /* left at the vertex */
+    uint16_t symbol;            /* that a branch here takes */
 };
 /* What only the ends of arms need. */
 struct K(trace_ends) {
@@ -124,14 +127,14 @@ struct K(trace_ends) {
     uint8_t *adjacency, *codes;
     struct crackle_branch *stack;
     uint8_t *search, *start, *begin; /* of the chain; 'begin' NULL: none */
-    bool first; /* no arm of the chain has ended */
+    bool first;                      /* no arm of the chain has ended */
 };
 
 /* What is done at a vertex, by the sides that are left there: right 1, left
  * 2, down 4, up 8, the lowest first. */
 struct K(move) {
     int32_t step;
-    uint16_t symbol; /* of a branch behind this move */
+    uint16_t symbol;      /* of a branch behind this move */
     uint8_t code, facing; /* facing: all sides but the one we come from */
 };
 /* Branch symbols as two bytes: left, right behind a move down and where a
@@ -153,7 +156,7 @@ static CRACKLE_TARGET bool K(end_arm)(struct K(tracer) *t,
     bool around = false;
     if (ends->begin) {
         const bool alone = ends->first && t->top == ends->stack + 1 &&
-                           ends->stack[0].at == ends->begin - codes;
+                           codes + ends->stack[0].at == ends->begin;
         while (t->top != ends->stack) {
             t->top--;
             t->vertex = ends->adjacency + t->top->vertex;
@@ -197,7 +200,7 @@ static CRACKLE_TARGET bool K(end_arm)(struct K(tracer) *t,
     while (!(eight = crackle_load64(ends->search)))
         ends->search += 8;
     ends->search += crackle_ctz64(eight) / 8;
-    if (ends->search - ends->adjacency >= trace->vertices)
+    if (ends->search >= ends->adjacency + trace->vertices)
         return false;
     ends->start = t->vertex = ends->search;
     ends->begin = t->out;
@@ -264,8 +267,8 @@ CRACKLE_KERNEL int K(trace)(struct crackle_trace *traces, uint32_t count,
     for (unsigned sides = 1; sides < 16; sides++) {
         unsigned i = crackle_ctz64(sides);
         moves[sides].step = step[i];
-        moves[sides].symbol =
-            code[i] == 2 ? CRACKLE_BRANCH_DOWN : CRACKLE_BRANCH;
+        moves[sides].symbol = code[i] == 2 ? CRACKLE_BRANCH_DOWN
+                                           : CRACKLE_BRANCH;
         moves[sides].code = code[i];
         moves[sides].facing = (uint8_t)~facing[i];
     }

@@ -35,8 +35,8 @@ CRACKLE_HELPER void K(mark_4)(const struct crackle_walk_tables *tables,
  * of 'symbols' complete. 'pair' is the byte pair of what is idle. */
 CRACKLE_HELPER void K(draw_8)(const struct crackle_walk_tables *tables,
                               const uint32_t *mark, const uint32_t *origins,
-                              unsigned symbols, unsigned idle, uint32_t off_map,
-                              uint8_t *map)
+                              unsigned symbols, unsigned idle,
+                              uint32_t off_map, uint8_t *map)
 {
     uint32_t index[8];
     uint64_t lanes = crackle_lanes[symbols << 1 & 255];
@@ -105,16 +105,17 @@ CRACKLE_KERNEL uint64_t K(walk)(struct crackle_workspace *ws,
                              ? (uint32_t)(num_words - begin)
                              : CRACKLE_WALK_WORDS;
         uint32_t num_symbols = 0;
-        for (uint32_t w = 0; w < count; w++) {
+        for (size_t w = 0; w < count; w++) {
             uint64_t d = words[w], s = marks[w];
-            for (int i = 0; i < 8; i++)
+            for (size_t i = 0; i < 8; i++)
                 K(mark_4)(tables, d >> (8 * i) & 255, &at,
                           mark + 32 * w + 4 * i);
             uint32_t *list = symbol + num_symbols;
             num_symbols += crackle_popcount64(s);
             do {
                 for (int i = 0; i < 8; i++) {
-                    *list++ = 64 * w + crackle_ctz64(s | (uint64_t)1 << 63);
+                    *list++ = 64 * (uint32_t)w +
+                              crackle_ctz64(s | (uint64_t)1 << 63);
                     s &= s - 1;
                     CRACKLE_ONE_BY_ONE;
                 }
@@ -139,21 +140,22 @@ CRACKLE_KERNEL uint64_t K(walk)(struct crackle_workspace *ws,
             if (CRACKLE_UNLIKELY(depth < 0)) {
                 end = 32 * begin + k;
                 last = k / 32 + 1;
-                /* All codepoints behind k, in two shifts: there may be none. */
+                /* All codepoints behind k; two shifts, as there may be
+                 * none. */
                 last_idle = ~(uint64_t)0 << 2 * (k % 32) << 2;
                 break;
             }
         }
 
         const uint32_t *origins = origin;
-        for (uint32_t w = 0; w < last; w++) {
+        for (size_t w = 0; w < last; w++) {
             /* Both codepoints of a symbol, both bits of each. */
             uint64_t s = marks[w], idle = s | s >> 2 | marks[w + 1] << 62;
             idle |= idle << 1;
             if (CRACKLE_UNLIKELY(w + 1 == last))
                 idle |= last_idle;
             uint32_t symbols = K(even_bits)(s);
-            for (int i = 0; i < 4; i++) {
+            for (size_t i = 0; i < 4; i++) {
                 unsigned eight = symbols >> (8 * i) & 255;
                 K(draw_8)(tables, mark + 32 * w + 8 * i, origins, eight,
                           idle >> (16 * i) & 0xFFFF, off_map, map);
@@ -176,14 +178,14 @@ CRACKLE_HELPER uint64_t K(take_64)(uint8_t *p)
            (uint32_t)_mm256_movemask_epi8(a);
 #elif CRACKLE_X86
     uint64_t bits = 0;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++) {
         __m128i a = _mm_loadu_si128((const __m128i *)(p + 16 * i));
         bits |= (uint64_t)(uint32_t)_mm_movemask_epi8(a) << (16 * i);
     }
     return bits;
 #else
     uint64_t bits = 0;
-    for (int i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 8; i++) {
         uint64_t v = crackle_load64(p + 8 * i) & 0x0101010101010101u;
         bits |= (v * 0x0102040810204080u >> 56) << (8 * i);
     }
@@ -206,7 +208,7 @@ CRACKLE_KERNEL bool K(cracks_to_bits)(struct crackle_workspace *ws)
         uint64_t *l = slice->left + (size_t)y * words;
         uint64_t *a = slice->above + (size_t)y * words;
         illegal |= left[0] | left[sx] | above[sx];
-        for (uint32_t w = 0; w < words; w++) {
+        for (size_t w = 0; w < words; w++) {
             l[w] = K(take_64)(left + 64 * w);
             a[w] = K(take_64)(above + 64 * w);
             size_t n = w + 1 < words ? 64 : tail;

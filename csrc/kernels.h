@@ -101,8 +101,7 @@ CRACKLE_HELPER uint32_t K(run_starts)(const uint64_t *left, uint32_t words,
 #undef T_LOG2
 #undef T_SUFFIX
 
-const struct crackle_kernels CRACKLE_PASTE(crackle_kernels,
-                                           CRACKLE_SUFFIX) = {
+const struct crackle_kernels CRACKLE_PASTE(crackle_kernels, CRACKLE_SUFFIX) = {
     .walk = K(walk),
     .cracks_to_bits = K(cracks_to_bits),
     .find_runs = K(find_runs),

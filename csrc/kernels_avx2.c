@@ -2,8 +2,7 @@
 #include "internal.h"
 #if CRACKLE_X86
 #define CRACKLE_LEVEL 2
-#define CRACKLE_TARGET                                                        \
-    __attribute__((target("avx2,bmi,bmi2,sse4.2,popcnt,pclmul")))
+#define CRACKLE_TARGET __attribute__((target(CRACKLE_SSE4 ",avx2,bmi,bmi2")))
 #define CRACKLE_SUFFIX avx2
 #include "kernels.h"
 #else

@@ -2,7 +2,7 @@
 #include "internal.h"
 #if CRACKLE_X86
 #define CRACKLE_LEVEL 1
-#define CRACKLE_TARGET __attribute__((target("sse4.2,popcnt,pclmul")))
+#define CRACKLE_TARGET __attribute__((target(CRACKLE_SSE4)))
 #define CRACKLE_SUFFIX sse4
 #include "kernels.h"
 #else

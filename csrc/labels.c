@@ -13,8 +13,8 @@ int crackle_component_counts(struct crackle_stream *stream,
     const bool keyed = header->label_format == CRACKLE_LABELS_FLAT;
     const uint8_t *counts = crackle_take_items(section, header->sz, width);
     if (!counts)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "there is no component count for each slice");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "there is no component count for each slice");
     uint64_t *first = malloc(((size_t)header->sz + 1) * sizeof *first);
     if (!first)
         return CRACKLE_NOMEM(error);
@@ -23,8 +23,8 @@ int crackle_component_counts(struct crackle_stream *stream,
     for (uint32_t z = 0; z < header->sz; z++) {
         uint64_t n = crackle_load(counts + (size_t)z * width, width);
         if (n == 0 || n > pixels)
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_LABELS, z,
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                                z,
                                 "a slice has no components, or more than "
                                 "pixels");
         /* Flat labels have a key for each. Pins name nothing of those of the
@@ -32,8 +32,8 @@ int crackle_component_counts(struct crackle_stream *stream,
          * beside one that is named, by two bytes at least, or is bordered by
          * moves. */
         if (!keyed && n > 65536 + 8 * (uint64_t)stream->size)
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_LABELS, z,
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                                z,
                                 "a slice has more components than a stream of "
                                 "this length can tell apart");
         first[z + 1] = first[z] + n; /* at most 2^30 * 2^32 */
@@ -51,14 +51,14 @@ int crackle_labels_open(struct crackle_stream *stream,
 
     const uint8_t *p = crackle_take(&section, 8);
     if (!p)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "there is no number of labels");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "there is no number of labels");
     stream->num_unique = crackle_load64(p);
     stream->unique = crackle_take_items(&section, stream->num_unique,
                                         header->stored_width);
     if (!stream->unique)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the table of labels is cut off");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the table of labels is cut off");
     int status = crackle_component_counts(stream, &section, error);
     if (status)
         return status;
@@ -66,8 +66,8 @@ int crackle_labels_open(struct crackle_stream *stream,
     stream->keys = crackle_take_items(
         &section, stream->first_component[header->sz], stream->key_width);
     if (!stream->keys || crackle_left(&section))
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the keys are not one for each component");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the keys are not one for each component");
     return CRACKLE_OK;
 }
 
@@ -134,7 +134,7 @@ static bool keys_read(const uint8_t *p, unsigned width, uint32_t n,
     uint64_t beyond = 0; /* its highest bit: a key is */
 #define CRACKLE_READ_KEYS(WIDTH)                                              \
     for (uint32_t i = 0; i < n; i++) {                                        \
-        keys[i] = crackle_load(p + (size_t)i * WIDTH, WIDTH);                 \
+        keys[i] = crackle_load(p + (size_t)i * (WIDTH), WIDTH);               \
         beyond |= keys[i] | (limit - 1 - keys[i]);                            \
     }
     switch (width) {
@@ -165,7 +165,7 @@ static void values_read(const struct crackle_stream *stream,
 #define CRACKLE_VALUES(TYPE, STORED, VALUE)                                   \
     for (uint32_t i = 0; i < n; i++) {                                        \
         const uint64_t v = crackle_label(                                     \
-            stream, crackle_load(unique + keys[i] * STORED, STORED));         \
+            stream, crackle_load(unique + keys[i] * (STORED), STORED));       \
         ((TYPE *)values)[i] = (TYPE)(VALUE);                                  \
     }
 #define CRACKLE_VALUES_OF(TYPE, VALUE)                                        \
@@ -231,9 +231,8 @@ int crackle_groups_of_slice(const struct crackle_stream *stream,
 {
     const uint32_t n = slice->num_components;
     if (stream->num_unique >= UINT32_MAX)
-        return crackle_fail(error, CRACKLE_UNSUPPORTED,
-                            CRACKLE_SECTION_LABELS, -1,
-                            "there are 2^32 labels or more");
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_LABELS,
+                            -1, "there are 2^32 labels or more");
     if (!stream->keys) {
         uint64_t *keys = malloc((size_t)n * sizeof *keys);
         if (!keys)
@@ -249,8 +248,8 @@ int crackle_groups_of_slice(const struct crackle_stream *stream,
     uint64_t keys[CRACKLE_KEYS];
     for (uint32_t i = 0; i < n; i += CRACKLE_KEYS) {
         uint32_t count = n - i < CRACKLE_KEYS ? n - i : CRACKLE_KEYS;
-        if (!keys_read(p + (size_t)i * width, width, count,
-                       stream->num_unique, keys))
+        if (!keys_read(p + (size_t)i * width, width, count, stream->num_unique,
+                       keys))
             return bad_key(z, error);
         for (uint32_t c = 0; c < count; c++)
             out[i + c] = group ? group[keys[c]] : (uint32_t)keys[c];
@@ -266,13 +265,26 @@ const uint8_t *crackle_unique(const struct crackle_stream *stream,
     return stream->unique;
 }
 
+int crackle_range_check(const struct crackle_stream *stream, uint32_t z0,
+                        uint32_t z1, struct crackle_error *error)
+{
+    const struct crackle_header *header = &stream->header;
+    if (z0 > z1 || z1 > header->sz)
+        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
+                            -1, "the z range is not in the volume");
+    if (!stream->first_component && header->sx && header->sy && header->sz)
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the label section is damaged");
+    return CRACKLE_OK;
+}
+
 int crackle_labels_in(const struct crackle_stream *stream, uint32_t z0,
                       uint32_t z1, uint8_t *used, uint64_t *components,
                       int *exact, struct crackle_error *error)
 {
-    if (z0 > z1 || z1 > stream->header.sz)
-        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
-                            -1, "the z range is not in the volume");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status)
+        return status;
     *exact = 1;
     *components = 0;
     if (!stream->first_component) /* no voxels */
@@ -308,9 +320,9 @@ int crackle_slices_with(const struct crackle_stream *stream, uint64_t label,
                         uint32_t z0, uint32_t z1, uint8_t *flags, int *exact,
                         struct crackle_error *error)
 {
-    if (z0 > z1 || z1 > stream->header.sz)
-        return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
-                            -1, "the z range is not in the volume");
+    int status = crackle_range_check(stream, z0, z1, error);
+    if (status)
+        return status;
     *exact = stream->keys != NULL;
     memset(flags, 0, z1 - z0);
     if (!stream->first_component)

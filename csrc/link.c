@@ -47,7 +47,7 @@ static void link_rows(const struct linking *l, uint32_t y, uint32_t v,
 
 /* Within the slice that was just read: components that an edit gave the same
  * label, and those that touch at a corner. */
-static void link_within(const struct linking *l, struct crackle_workspace *ws,
+static void link_within(struct linking *l, struct crackle_workspace *ws,
                         bool corners)
 {
     const struct crackle_layer *layer = l->upper;
@@ -60,7 +60,7 @@ static void link_within(const struct linking *l, struct crackle_workspace *ws,
         for (uint32_t y = 1; y < layer->sy; y++)
             link_rows(l, y - 1, y, 1);
     else if (edited)
-        crackle_row_overlaps(layer, ws->slice.above, link_overlap, (void *)l);
+        crackle_row_overlaps(layer, ws->slice.above, link_overlap, l);
 }
 
 int crackle_link(const struct crackle_stream *stream,
@@ -75,9 +75,8 @@ int crackle_link(const struct crackle_stream *stream,
     if (status || !stream->first_component || z0 == z1)
         return status;
     if (stream->first_component[stream->header.sz] > UINT32_MAX)
-        return crackle_fail(error, CRACKLE_UNSUPPORTED,
-                            CRACKLE_SECTION_LABELS, -1,
-                            "there are 2^32 components or more");
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_LABELS,
+                            -1, "there are 2^32 components or more");
     const uint32_t from = z0 ? z0 - 1 : 0, sy = stream->header.sy;
     crackle_moves_ahead(ws, from, z1, NULL);
     for (uint32_t z = from; z < z1; z++) {

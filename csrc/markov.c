@@ -69,8 +69,7 @@ CRACKLE_INLINE uint64_t seen_at(uint64_t codes, unsigned j, unsigned count,
 
 /* ---- statistics ---- */
 
-static uint64_t codes_in_all(const struct crackle_packed *slices,
-                             size_t count)
+static uint64_t codes_in_all(const struct crackle_packed *slices, size_t count)
 {
     uint64_t total = 0;
     for (size_t s = 0; s < count; s++)
@@ -191,6 +190,7 @@ static void model_from_counts(struct crackle_markov *markov,
     number_permutations(number);
     memset(markov->model, 0, (size_t)crackle_model_bytes(markov->order));
     for (size_t c = 0; c < n; c++) {
+        /* 4 n are there: NOLINTNEXTLINE(clang-analyzer-security.ArrayBound) */
         uint8_t p = rank_order(counts[c], counts[n + c], counts[2 * n + c],
                                counts[3 * n + c]);
         model_set(markov->model, c, number[p & 63]);
@@ -214,7 +214,8 @@ static int model_from_sorted(struct crackle_markov *markov,
 
     const uint64_t total = codes_in_all(slices, count);
     struct crackle_item *items =
-        total < SIZE_MAX / 64 ? malloc(2 * total * sizeof *items + 1) : NULL;
+        total < SIZE_MAX / 64 ? malloc((size_t)total * 2 * sizeof *items + 1)
+                              : NULL;
     if (!items)
         return CRACKLE_NO_MEMORY;
     size_t n = 0;
@@ -275,8 +276,7 @@ static int model_make(struct crackle_markov *markov,
     }
     model_from_counts(markov, counts);
     free(counts);
-    if (order <= CRACKLE_PAIRS_ORDER &&
-        codes / CRACKLE_PAIRS_WORTH >= size)
+    if (order <= CRACKLE_PAIRS_ORDER && codes / CRACKLE_PAIRS_WORTH >= size)
         return pairs_make(markov);
     return CRACKLE_OK;
 }
@@ -337,9 +337,9 @@ CRACKLE_INLINE uint64_t write_slice(const struct crackle_markov *markov,
                 j = 1;
             }
             for (; j < end; j++) {
-                unsigned symbol =
-                    symbol_of(markov, seen_at(codes, j, order + 1, mask),
-                              table != CRACKLE_NO_TABLE);
+                unsigned symbol = symbol_of(markov,
+                                            seen_at(codes, j, order + 1, mask),
+                                            table != CRACKLE_NO_TABLE);
                 bits |= (uint64_t)(symbol & 7) << have;
                 have += symbol >> 3;
             }
@@ -391,7 +391,7 @@ struct choice {
     uint64_t shortest; /* moves, if all codepoints but the first took a bit */
     uint64_t low[CRACKLE_MAX_ORDER + 1];  /* by order: at least so many */
     uint64_t high[CRACKLE_MAX_ORDER + 1]; /* at most */
-    uint64_t best;     /* the smallest of 'high' */
+    uint64_t best;                        /* the smallest of 'high' */
 };
 
 /* The highest order that may take fewer bytes than the best. */

@@ -59,7 +59,7 @@ static void pairs_make(struct crackle_stream *stream)
         }
         /* 3 bits next stand 1, 2 or 3 bits up in the 6: entries of rank 0
          * repeat after 16 bytes, of rank 1 after 32. */
-        for (unsigned i = 0; i < 8; i++) {
+        for (size_t i = 0; i < 8; i++) {
             uint64_t eight = spread(both[0] >> 32 * (i & 1));
             eight |= (both[1] >> 16 * (i & 3) & 255) << 8;
             eight |= (both[1] >> 16 * (i & 3) >> 8 & 255) << 40;
@@ -98,8 +98,9 @@ int crackle_model_open(struct crackle_stream *stream,
         unsigned k = bits & 31;
         if (k >= 24)
             return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_MODEL,
-                                -1, "a rank order of the Markov model is not "
-                                    "a permutation");
+                                -1,
+                                "a rank order of the Markov model is not "
+                                "a permutation");
         if (direct)
             memcpy(table + 8 * i, stream->step[k], 8);
         else
@@ -190,14 +191,13 @@ CRACKLE_INLINE void run_lanes(const struct crackle_stream *stream,
             /* Of at least 57 bits at most 48 are used. A 1 above them is
              * shifted with them and tells how many. */
             for (unsigned l = 0; l < n; l++)
-                window[l] =
-                    crackle_load64(lanes[l].data + bit[l] / 8) >> bit[l] % 8 |
-                    (uint64_t)1 << 63;
+                window[l] = crackle_load64(lanes[l].data + bit[l] / 8) >>
+                                bit[l] % 8 |
+                            (uint64_t)1 << 63;
             for (unsigned i = 0; i < 16; i += codes)
                 for (unsigned l = 0; l < n; l++) {
-                    unsigned found = look_up(stream, table,
-                                             history[l] >> to_context,
-                                             window[l]);
+                    unsigned found = look_up(
+                        stream, table, history[l] >> to_context, window[l]);
                     history[l] = history[l] >> 2 * codes |
                                  (uint64_t)found << (64 - 2 * codes);
                     window[l] >>= found >> 2 * codes;
@@ -282,8 +282,8 @@ static void finish(const struct crackle_stream *stream,
         window >>= bit % 8;
         /* At least 57 bits: 19 codepoints of at most 3. */
         for (int i = 0; i < 19 && bit < total; i++) {
-            unsigned found =
-                look_up(stream, table, history >> to_context, window);
+            unsigned found = look_up(stream, table, history >> to_context,
+                                     window);
             history = history >> 2 | (uint64_t)found << 62;
             window >>= found >> 2;
             bit += found >> 2;
@@ -337,8 +337,7 @@ static int batch_read(const struct crackle_stream *stream,
             code.moves_bytes == 0)
             continue;
         lanes[n].data = code.moves;
-        lanes[n].readable =
-            (size_t)(stream->data + stream->size - code.moves);
+        lanes[n].readable = (size_t)(stream->data + stream->size - code.moves);
         lanes[n].total = (uint64_t)code.moves_bytes * 8;
         lanes[n].ended = false;
         lanes[n].bit = 2;

@@ -54,8 +54,8 @@ static void extents_add(const struct crackle_slice *slice, uint32_t z,
             continue;
         if (boxes) {
             uint32_t *box = boxes + 6 * g;
-            const uint32_t min_y =
-                slice->run_start[slice->first_run[c]] / slice->sx;
+            const uint32_t min_y = slice->run_start[slice->first_run[c]] /
+                                   slice->sx;
             const bool new = counts[g] == 0;
             box[0] = new || e->min_x < box[0] ? e->min_x : box[0];
             box[1] = new || min_y < box[1] ? min_y : box[1];
@@ -106,8 +106,8 @@ int crackle_measure(const struct crackle_stream *stream,
             return status;
         const size_t n = slice->num_components;
         uint32_t *groups = crackle_reserve(&ws->values, n * sizeof *groups);
-        struct extent *extents =
-            crackle_reserve(&ws->block, n * sizeof *extents);
+        struct extent *extents = crackle_reserve(&ws->block,
+                                                 n * sizeof *extents);
         if (!groups || !extents)
             return CRACKLE_NOMEM(error);
         status = crackle_groups_of_slice(stream, slice, z, group, groups,
@@ -129,8 +129,7 @@ int crackle_measure(const struct crackle_stream *stream,
     return CRACKLE_OK;
 }
 
-const uint64_t *
-crackle_first_components(const struct crackle_stream *stream)
+const uint64_t *crackle_first_components(const struct crackle_stream *stream)
 {
     return stream->first_component;
 }

@@ -151,9 +151,8 @@ int crackle_moves_read(const struct crackle_stream *stream,
     moves->num_starts = (uint32_t)num_starts;
     if (num_starts == 0) {
         if (size)
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_CRACKS, z,
-                                "there are moves but no chain");
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_CRACKS,
+                                z, "there are moves but no chain");
         return CRACKLE_OK;
     }
     if (size == 0)
@@ -177,8 +176,10 @@ int crackle_moves_read(const struct crackle_stream *stream,
         moves->words[full] = rest;
         moves->num_codes = (uint64_t)size * 4;
         uint8_t last = code[size - 1];
-        moves->max_padding = last >> 2 == 0 ? 3 : last >> 4 == 0 ? 2
-                             : last >> 6 == 0 ? 1 : 0;
+        moves->max_padding = last >> 2 == 0   ? 3
+                             : last >> 4 == 0 ? 2
+                             : last >> 6 == 0 ? 1
+                                              : 0;
     }
     uint64_t num_words = (moves->num_codes + 31) / 32;
     moves->marks = crackle_reserve(&ws->marks, ((size_t)num_words + 1) * 8);
@@ -188,7 +189,7 @@ int crackle_moves_read(const struct crackle_stream *stream,
 
     /* A branch takes two codepoints and pushes one vertex. */
     uint32_t *stack = crackle_reserve(
-        &ws->stack, (num_starts + moves->num_codes / 2 + 6) * 4);
+        &ws->stack, (num_starts + (size_t)(moves->num_codes / 2) + 6) * 4);
     if (!stack)
         return CRACKLE_NOMEM(error);
     stack[0] = stack[1] = stack[2] = 0;

@@ -52,8 +52,8 @@ static int merge_columns(struct crackle_stream *stream,
             continue;
         }
         if (last->label != pins[i].label)
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_LABELS, pins[i].z,
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                                pins[i].z,
                                 "two pins give a component two labels");
         const uint32_t depth = pins[i].z - last->z + pins[i].depth;
         last->depth = depth > last->depth ? depth : last->depth;
@@ -101,8 +101,8 @@ int crackle_pins_open(struct crackle_stream *stream,
     stream->unique = crackle_take_items(&section, stream->num_unique,
                                         header->stored_width);
     if (!stream->unique)
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the table of labels is cut off");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the table of labels is cut off");
     int status = crackle_component_counts(stream, &section, error);
     if (status)
         return status;
@@ -146,8 +146,7 @@ int crackle_pins_open(struct crackle_stream *stream,
             return cut_off(error);
         uint64_t voxel = 0;
         for (uint64_t i = 0; i < count; i++) {
-            uint64_t step = crackle_load(index + i * index_width,
-                                         index_width);
+            uint64_t step = crackle_load(index + i * index_width, index_width);
             uint64_t depth = crackle_load(depths + i * depth_width,
                                           depth_width);
             if (step >= voxels - voxel)
@@ -184,8 +183,8 @@ int crackle_pins_open(struct crackle_stream *stream,
         }
     }
     if (crackle_left(&section))
-        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
-                            -1, "the section is longer than its pins");
+        return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS, -1,
+                            "the section is longer than its pins");
     stream->num_pins = num_pins;
     stream->num_singles = num_singles;
     qsort(singles, num_singles, sizeof *singles, by_component);
@@ -254,16 +253,15 @@ int crackle_pins_of_slice(const struct crackle_stream *stream,
         const struct crackle_pin *pin = &stream->pins[i];
         uint32_t c = crackle_component_at(slice, (uint32_t)pin->pixel);
         if (keys[c] != CRACKLE_NO_LABEL && keys[c] != pin->label)
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_LABELS, z,
-                                "two pins give a component two labels");
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_LABELS,
+                                z, "two pins give a component two labels");
         keys[c] = pin->label;
     }
     size_t end, i = crackle_first_single(stream, z, &end);
     for (; i < end; i++) {
         const struct crackle_single *single = &stream->singles[i];
-        uint32_t c = (uint32_t)(single->component -
-                                stream->first_component[z]);
+        uint32_t c =
+            (uint32_t)(single->component - stream->first_component[z]);
         if (keys[c] == CRACKLE_NO_LABEL)
             keys[c] = single->label;
     }

@@ -80,13 +80,10 @@ static int recode_slice(struct recoding *r, uint32_t z, int permissible,
     return kernels->trace_begin(r->ws, trace);
 }
 
-struct crackle_part *crackle_recode_part(const struct crackle_params *params,
-                                         const struct crackle_stream *stream,
-                                         const struct crackle_recode *how,
-                                         uint32_t z0, uint32_t z1,
-                                         int permissible,
-                                         struct crackle_workspace *ws,
-                                         struct crackle_error *error)
+struct crackle_part *crackle_recode_part(
+    const struct crackle_params *params, const struct crackle_stream *stream,
+    const struct crackle_recode *how, uint32_t z0, uint32_t z1,
+    int permissible, struct crackle_workspace *ws, struct crackle_error *error)
 {
     const struct crackle_header *header = &stream->header;
     if (params->sx != header->sx || params->sy != header->sy ||

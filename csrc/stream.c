@@ -15,7 +15,7 @@ const char *crackle_status_name(int status)
 const char *crackle_section_name(int section)
 {
     static const char *const names[] = {
-        "stream",       "header",      "crack index", "labels",
+        "stream",       "header",      "crack index",        "labels",
         "markov model", "crack codes", "component checksums"};
     return section >= 0 && section <= CRACKLE_SECTION_COMPONENTS
                ? names[section]
@@ -40,8 +40,8 @@ int crackle_header_read(const void *data, size_t size, int ignore_crc,
         return crackle_fail(error, CRACKLE_UNSUPPORTED, where, -1,
                             "the format version is neither 0 nor 1");
     header->version = p[4];
-    header->header_bytes =
-        p[4] ? CRACKLE_V1_HEADER_BYTES : CRACKLE_V0_HEADER_BYTES;
+    header->header_bytes = p[4] ? CRACKLE_V1_HEADER_BYTES
+                                : CRACKLE_V0_HEADER_BYTES;
     if (size < header->header_bytes)
         return crackle_fail(error, CRACKLE_TRUNCATED, where, -1,
                             "too short for a Crackle header");
@@ -96,7 +96,7 @@ static int header_check(const struct crackle_header *header, unsigned format,
     if (((uint64_t)header->sx + 1) * ((uint64_t)header->sy + 1) >
         CRACKLE_MAX_VERTICES)
         return crackle_fail(error, CRACKLE_UNSUPPORTED, where, -1,
-                            "a slice has more than 2^30 vertices");
+                            CRACKLE_TOO_MANY_VERTICES);
     return CRACKLE_OK;
 }
 
@@ -133,9 +133,8 @@ static int sections_read(struct crackle_stream *stream, uint32_t *damaged,
 
     if (header->sx == 0 || header->sy == 0 || header->sz == 0) {
         if (header->label_bytes || crackle_left(&r))
-            return crackle_fail(error, CRACKLE_CORRUPT,
-                                CRACKLE_SECTION_HEADER, -1,
-                                "an empty volume is more than a header");
+            return crackle_fail(error, CRACKLE_CORRUPT, CRACKLE_SECTION_HEADER,
+                                -1, "an empty volume is more than a header");
         return CRACKLE_OK;
     }
     /* Now the volume has at most 2^62 voxels. */
@@ -154,7 +153,8 @@ static int sections_read(struct crackle_stream *stream, uint32_t *damaged,
     if (!labels)
         return crackle_fail(error, CRACKLE_TRUNCATED, CRACKLE_SECTION_LABELS,
                             -1, "the label section is cut off");
-    stream->model = crackle_take(&r, crackle_model_bytes(header->markov_order));
+    stream->model = crackle_take(&r,
+                                 crackle_model_bytes(header->markov_order));
     if (!stream->model)
         return crackle_fail(error, CRACKLE_TRUNCATED, CRACKLE_SECTION_MODEL,
                             -1, "the Markov model is cut off");
@@ -213,6 +213,9 @@ int crackle_open(const void *data, size_t size, struct crackle_stream **result,
     *result = NULL;
     if (damaged)
         *damaged = 0;
+    if (sizeof(size_t) < 8 && size > CRACKLE_MAX_STREAM_32)
+        return crackle_fail(error, CRACKLE_UNSUPPORTED, CRACKLE_SECTION_NONE,
+                            -1, "the stream is too long for 32-bit addresses");
     struct crackle_stream *stream = calloc(1, sizeof *stream);
     if (!stream)
         return CRACKLE_NOMEM(error);

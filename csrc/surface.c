@@ -2,7 +2,6 @@
  * them the voxels at the surface and the voxel connectivity graph. */
 #include "fold.h"
 
-
 /* The faces of one slice and of those beside it, one bit a voxel, 'words'
  * words a row: bit x says that voxels x-1 and x differ, that the voxel and
  * the one a row, or a slice, before it do, and the same for the one behind. */
@@ -98,8 +97,8 @@ static int borders_make(struct borders *b, struct crackle_workspace *ws,
 {
     b->words = (sx - 1) / 64 + 1;
     const size_t bitmap = (size_t)b->words * sy;
-    uint64_t *p = crackle_reserve(&ws->borders,
-                                  (6 * bitmap + 2 * b->words) * sizeof *p);
+    uint64_t *p = crackle_reserve(
+        &ws->borders, (6 * bitmap + (size_t)2 * b->words) * sizeof *p);
     if (!p)
         return CRACKLE_NO_MEMORY;
     b->left = p;
@@ -137,13 +136,13 @@ static void draw_within(struct borders *b, struct crackle_workspace *ws,
  * slice z. 'outside' is what stands for the faces of the volume's first and
  * last slice, a byte of bits.
  */
-static int
-each_slice(const struct crackle_stream *stream, struct crackle_workspace *ws,
-           uint32_t z0, uint32_t z1, const uint32_t *group, bool across,
-           int outside,
-           int (*use)(void *state, const struct borders *borders,
-                      const struct crackle_layer *layer, uint32_t z),
-           void *state, struct crackle_error *error)
+static int each_slice(const struct crackle_stream *stream,
+                      struct crackle_workspace *ws, uint32_t z0, uint32_t z1,
+                      const uint32_t *group, bool across, int outside,
+                      int (*use)(void *state, const struct borders *borders,
+                                 const struct crackle_layer *layer,
+                                 uint32_t z),
+                      void *state, struct crackle_error *error)
 {
     int status = crackle_fold_prepare(stream, ws, z0, z1, error);
     if (status || !stream->first_component || z0 == z1)
@@ -312,9 +311,8 @@ int crackle_surface(const struct crackle_stream *stream,
     struct listing list = {cursor, points, num_points, (unsigned)point_width,
                            error};
     const struct crackle_header *header = &stream->header;
-    if (point_width != 4 &&
-        (point_width != 2 || header->sx > 65536 || header->sy > 65536 ||
-         header->sz > 65536))
+    if (point_width != 4 && (point_width != 2 || header->sx > 65536 ||
+                             header->sy > 65536 || header->sz > 65536))
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "coordinates do not fit the width of a point");
     return each_slice(stream, ws, z0, z1, group, true, 255, list_slice, &list,
@@ -369,11 +367,13 @@ static int graph_slice(void *state, const struct borders *b,
                 right |= (uint64_t)graph->outside << (sx - 1) % 64;
             if (w == 0)
                 here |= graph->outside;
+            /* clang-format off */
             const uint64_t connected[6] = {~right,     ~here,
                                            ~below[w],  ~above[w],
                                            ~behind[w], ~before[w]};
+            /* clang-format on */
             const uint32_t n = sx - 64 * w < 64 ? sx - 64 * w : 64;
-            uint8_t *to = out + 64 * w;
+            uint8_t *to = out + (size_t)64 * w;
             for (unsigned k = 0; k < n / 8; k++, to += 8)
                 crackle_store64(to, turn(connected, k));
             if (n % 8) {
@@ -396,8 +396,7 @@ int crackle_connectivity_graph(const struct crackle_stream *stream,
     if (connectivity != 4 && connectivity != 6)
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the connectivity is neither 4 nor 6");
-    if (z0 > z1 ||
-        out_size != (uint64_t)header->sx * header->sy * (z1 - z0))
+    if (z0 > z1 || out_size != (uint64_t)header->sx * header->sy * (z1 - z0))
         return crackle_fail(error, CRACKLE_BAD_ARGUMENT, CRACKLE_SECTION_NONE,
                             -1, "the output buffer has another size");
     struct graph graph = {out, z0, connectivity == 6,

@@ -17,7 +17,7 @@ extern const uint64_t crackle_lanes[256];
 /* The register after the 8 bytes of v, from 0: v * x^32 mod P. */
 CRACKLE_INLINE uint32_t crackle_crc_word64(uint64_t v)
 {
-    const uint32_t(*t)[256] = crackle_crc_table;
+    const uint32_t (*t)[256] = crackle_crc_table;
     return t[7][v & 255] ^ t[6][v >> 8 & 255] ^ t[5][v >> 16 & 255] ^
            t[4][v >> 24 & 255] ^ t[3][v >> 32 & 255] ^ t[2][v >> 40 & 255] ^
            t[1][v >> 48 & 255] ^ t[0][v >> 56];
@@ -26,7 +26,7 @@ CRACKLE_INLINE uint32_t crackle_crc_word64(uint64_t v)
 /* The register after the 4 bytes of v, from 0: v * x^32 mod P. */
 CRACKLE_INLINE uint32_t crackle_crc_word32(uint32_t v)
 {
-    const uint32_t(*t)[256] = crackle_crc_table;
+    const uint32_t (*t)[256] = crackle_crc_table;
     return t[3][v & 255] ^ t[2][v >> 8 & 255] ^ t[1][v >> 16 & 255] ^
            t[0][v >> 24];
 }

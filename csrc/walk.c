@@ -30,8 +30,7 @@ uint64_t crackle_walk_bits(struct crackle_workspace *ws,
             continue;
         }
         /* The first codepoint of a symbol is no move. */
-        const uint64_t next =
-            at < 62 ? mark >> 2 : moves->marks[k / 32 + 1];
+        const uint64_t next = at < 62 ? mark >> 2 : moves->marks[k / 32 + 1];
         if (next & 1)
             continue;
         /* The pixel below the crack, or right of it. */

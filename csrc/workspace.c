@@ -31,6 +31,7 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
 }
 
 /* Every buffer of a workspace, to free or to count them. */
+/* clang-format off */
 #define CRACKLE_BUFFERS(ws)                                                   \
     {                                                                         \
         &(ws)->cracks, &(ws)->codes, &(ws)->marks, &(ws)->stack,              \
@@ -49,6 +50,7 @@ void *crackle_reserve(struct crackle_buffer *buffer, size_t size)
             &(ws)->layers[1].components, &(ws)->layers[1].values,             \
             &(ws)->borders                                                    \
     }
+/* clang-format on */
 #define CRACKLE_NUM_BUFFERS 35
 
 struct crackle_workspace *crackle_workspace_new(void)
@@ -101,8 +103,8 @@ int crackle_slice_reserve(struct crackle_workspace *ws, uint32_t sx,
 
 void crackle_flip(struct crackle_slice *slice)
 {
-    const uint64_t last =
-        slice->sx % 64 ? ((uint64_t)1 << slice->sx % 64) - 1 : ~(uint64_t)0;
+    const uint64_t last = slice->sx % 64 ? ((uint64_t)1 << slice->sx % 64) - 1
+                                         : ~(uint64_t)0;
     for (uint32_t y = 0; y < slice->sy; y++) {
         uint64_t *left = slice->left + (size_t)y * slice->words;
         uint64_t *above = slice->above + (size_t)y * slice->words;

@@ -15,7 +15,7 @@
         if (!(claim))                                                         \
             fuzz_failed(#claim, __FILE__, __LINE__);                          \
     } while (0)
-void fuzz_failed(const char *claim, const char *file, int line);
+_Noreturn void fuzz_failed(const char *claim, const char *file, int line);
 
 /* What a caller would accept to decode: checked before anything is reserved
  * for voxels; and up to where each answer is counted again, voxel by voxel. */
@@ -28,6 +28,9 @@ void *fuzz_new(size_t size);
 void fuzz_free(void *pointer);
 
 /* ---- inputs ---- */
+
+/* A file's bytes, to be freed with fuzz_free. Without them the run ends. */
+uint8_t *fuzz_read(const char *path, size_t *size);
 
 /*
  * The input of all targets but the round trip: one stream, perhaps a second
@@ -93,10 +96,10 @@ uint64_t fuzz_element(const void *array, uint64_t i, unsigned width,
 
 /* Groups of labels, by the place of a label among all, sorted. */
 struct fuzz_groups {
-    uint64_t *sorted; /* each label once */
-    uint32_t count;   /* labels, and more than any group */
-    uint32_t modulo;  /* group: place % modulo */
-    uint32_t left_out; /* no group where place % left_out is 0; 0: none is */
+    uint64_t *sorted;   /* each label once */
+    uint32_t count;     /* labels, and more than any group */
+    uint32_t modulo;    /* group: place % modulo */
+    uint32_t left_out;  /* no group where place % left_out is 0; 0: none is */
     uint32_t *of_entry; /* to hand to the library */
 };
 #define FUZZ_NO_GROUP UINT32_MAX

@@ -58,9 +58,8 @@ static void check(const struct fuzz_stream *s, const struct fuzz_volume *v,
         for (uint64_t p = 0; p < s->pixels; p++) {
             const uint64_t x = p % header->sx, y = p / header->sx;
             const uint64_t k = z - wish->out_z0;
-            const uint64_t i = wish->c_order
-                                   ? (x * header->sy + y) * depth + k
-                                   : k * s->pixels + p;
+            const uint64_t i = wish->c_order ? (x * header->sy + y) * depth + k
+                                             : k * s->pixels + p;
             const uint64_t here = v->label[z * s->pixels + p];
             FUZZ_CHECK(fuzz_element(out, i, width,
                                     !wish->label && header->is_signed) ==
@@ -82,8 +81,9 @@ static void check_tolerant(const uint8_t *data, size_t size,
     int status = crackle_open(copy, size, &stream, &damaged, &error);
     fuzz_check_status(status, &error);
     FUZZ_CHECK(status == CRACKLE_OK || damaged);
-    const struct crackle_header *header =
-        status ? NULL : crackle_stream_header(stream);
+    const struct crackle_header *header = status
+                                              ? NULL
+                                              : crackle_stream_header(stream);
     if (header && header->sz <= FUZZ_MOST_VOXELS &&
         (uint64_t)header->sx * header->sy * header->sz <= FUZZ_MOST_VOXELS) {
         const uint32_t sz = header->sz;
@@ -125,8 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct wish part = {0, 0, 0, 0, 0, NULL};
         fuzz_choose_range(&input.choices, sz, &part.z0, &part.z1);
         part.out_z0 = part.z0 - fuzz_choose(&input.choices) % (part.z0 + 1);
-        part.out_z1 = part.z1 + fuzz_choose(&input.choices) %
-                                    (sz - part.z1 + 1);
+        part.out_z1 = part.z1 +
+                      fuzz_choose(&input.choices) % (sz - part.z1 + 1);
         part.c_order = fuzz_choose(&input.choices) & 1;
         check(&s, &v, &part);
 

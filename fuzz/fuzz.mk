@@ -5,6 +5,8 @@
 #                            for some Pythons (PYTHON=...), and clang
 #   make sanitize            the test suite under AddressSanitizer and UBSan; gcc
 #   make sanitize-threads    many threads at once under ThreadSanitizer; gcc
+#   make sanitize-memory     each allocation fails in its turn, under ASan and UBSan; gcc
+#   make coverage-c          which lines of csrc/ the tests reach, by file; gcc
 #   make cross               big-endian s390x and aarch64 under qemu, from Debian:
 #                            gcc-s390x-linux-gnu gcc-aarch64-linux-gnu qemu-user
 SECONDS ?= 60
@@ -83,7 +85,7 @@ COPIED := tar -c --exclude=./build --exclude='./.*' --exclude='_crackle*' \
 SANITIZERS := -fsanitize=address $(UNDEFINED)
 PRELOAD = $(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so)
 SANITIZE_PYTEST ?=
-.PHONY: sanitize sanitize-threads
+.PHONY: sanitize sanitize-threads sanitize-memory coverage-c
 sanitize: .venv/ready
 	rm -rf build/sanitize && mkdir -p build/sanitize
 	$(COPIED) | tar -x -C build/sanitize
@@ -101,6 +103,32 @@ sanitize-threads:
 	$(CC) -std=c11 -O1 -g -Wall -Wextra -fsanitize=thread -o build/threads \
 		fuzz/threads.c $(C_SOURCES) -lpthread
 	TSAN_OPTIONS=halt_on_error=1 build/threads tests/data/*.ckl
+
+# Every call, on small streams, with each of its allocations failing.
+sanitize-memory:
+	mkdir -p build
+	$(CC) $(FUZZ_FLAGS) $(SANITIZERS) -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+		-o build/memory fuzz/memory.c $(FUZZ_SHARED) $(C_SOURCES)
+	build/memory tests/data/*.ckl
+
+# The lines of csrc/ that tests run: those of streams, edits and measures, and
+# build/memory. What is left asks for gigabytes, or for memory that runs out in
+# volumes larger than those, or is for other machines.
+COVERAGE := -O0 -g --coverage -fprofile-update=atomic
+COVERAGE_TESTS := $(addprefix tests/test_,$(addsuffix .py,array claims codecs components damage drop_in \
+	edit failing golden hostile library lies markov measure partial pins reference stack stream tables))
+coverage-c: .venv-dev/ready
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(COPIED) | tar -x -C build/coverage
+	cd build/coverage && CRACKLE_CFLAGS="$(COVERAGE)" LDFLAGS=--coverage \
+		$(CURDIR)/.venv-dev/bin/python setup.py -q build_ext --inplace
+	cd build/coverage && PYTHONPATH=. \
+		$(CURDIR)/.venv-dev/bin/python -m pytest -q -p no:cacheprovider $(COVERAGE_TESTS)
+	cd build/coverage && mkdir memory && cd memory && $(CC) -std=c11 $(COVERAGE) \
+		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o memory \
+		$(addprefix ../,fuzz/memory.c $(FUZZ_SHARED) $(C_SOURCES)) && ./memory ../tests/data/*.ckl
+	cd build/coverage && $(CURDIR)/.venv-dev/bin/gcovr --root . --filter csrc/ \
+		--merge-mode-functions=separate --txt - --html-details memory/report.html
 
 # Other machines, and first this one: the golden streams and all fuzz inputs.
 .PHONY: cross

@@ -12,21 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint8_t *read_file(const char *path, size_t *size)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END)) {
-        perror(path);
-        exit(1);
-    }
-    *size = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *data = fuzz_new(*size);
-    FUZZ_CHECK(fread(data, 1, *size, file) == *size);
-    fclose(file);
-    return data;
-}
-
 static void golden(const char *path)
 {
     char npy[4096];
@@ -35,8 +20,8 @@ static void golden(const char *path)
     FUZZ_CHECK(end);
     memcpy(end, ".npy", 5);
     size_t size, npy_size, made_size;
-    uint8_t *data = read_file(path, &size);
-    uint8_t *array = read_file(npy, &npy_size);
+    uint8_t *data = fuzz_read(path, &size);
+    uint8_t *array = fuzz_read(npy, &npy_size);
     struct fuzz_stream s;
     struct fuzz_volume v;
     FUZZ_CHECK(fuzz_open(data, size, &s));

@@ -8,23 +8,12 @@
 
 static void replay(const char *path)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file || fseek(file, 0, SEEK_END)) {
-        perror(path);
-        exit(2);
-    }
-    const long size = ftell(file);
-    rewind(file);
-    uint8_t *data = fuzz_new(size > 0 ? (size_t)size : 0);
-    if (size < 0 || fread(data, 1, (size_t)size, file) != (size_t)size) {
-        perror(path);
-        exit(2);
-    }
-    fclose(file);
+    size_t size;
+    uint8_t *data = fuzz_read(path, &size);
     /* The last line of a run that crashes names the input. */
     printf("%s\n", path);
     fflush(stdout);
-    LLVMFuzzerTestOneInput(data, (size_t)size);
+    LLVMFuzzerTestOneInput(data, size);
     fuzz_free(data);
 }
 
@@ -35,7 +24,9 @@ int main(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         replay(argv[i]);
     while (argc == 1 && fgets(path, sizeof path, stdin)) {
-        path[strcspn(path, "\n")] = 0;
+        char *end = strchr(path, '\n');
+        if (end)
+            *end = 0;
         replay(path);
         count++;
     }

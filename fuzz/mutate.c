@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* libFuzzer's names: NOLINTBEGIN(misc-use-internal-linkage) */
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
                                unsigned seed);
 size_t LLVMFuzzerCustomCrossOver(const uint8_t *first, size_t first_size,
                                  const uint8_t *second, size_t second_size,
                                  uint8_t *out, size_t max_size, unsigned seed);
+/* NOLINTEND(misc-use-internal-linkage) */
 
 static uint32_t next_random(uint32_t *state)
 {
@@ -56,8 +58,9 @@ static bool layout_find(const uint8_t *p, size_t size, struct layout *l)
     if (l->labels > size || h->label_bytes > size - l->labels)
         return false;
     l->model = l->labels + (size_t)h->label_bytes;
-    const uint64_t model =
-        h->markov_order ? (((uint64_t)5 << 2 * h->markov_order) + 7) / 8 : 0;
+    const uint64_t model = h->markov_order
+                               ? (((uint64_t)5 << 2 * h->markov_order) + 7) / 8
+                               : 0;
     if (model > size - l->model)
         return false;
     l->cracks = l->model + (size_t)model;
@@ -212,11 +215,12 @@ static size_t mutate_stream(uint8_t *p, size_t size, size_t room,
     default: { /* a crack code */
         for (uint32_t i = 0; i < z; i++)
             begin += load(p + l.index + 4 * (size_t)i, 4);
-        const size_t end = begin + load(p + l.index + 4 * (size_t)z, 4);
-        if (end - begin >= 5 && next_random(random) % 4 == 0)
-            mutate_number(p + begin + next_random(random) % 2 * 4,
+        const size_t end = begin +
+                           (size_t)load(p + l.index + 4 * (size_t)z, 4);
+        if (end - begin >= 5 && next_random(random) % 4 == 0) {
+            mutate_number(p + begin + (size_t)4 * (next_random(random) % 2),
                           end - begin < 8 ? 1 : 4, random);
-        else {
+        } else {
             size = mutate_range(p, size, room, begin, end, &now);
             store(p + l.index + 4 * (size_t)z, now, 4);
         }

@@ -167,7 +167,8 @@ static void ask_keys(const struct asked *q)
 static void ask_measure(const struct asked *q)
 {
     const struct crackle_header *header = q->s->header;
-    const uint32_t sz = header->sz, n = q->groups.count;
+    const uint32_t sz = header->sz;
+    const size_t n = q->groups.count;
     struct crackle_error error = {0, 0, 0, NULL};
     const uint8_t choice = fuzz_choose(q->choices);
     uint64_t *counts = fuzz_new(n * sizeof *counts);
@@ -197,10 +198,9 @@ static void ask_measure(const struct asked *q)
         memset(totals, 0, n * sizeof *totals);
         for (uint64_t i = 0; i < q->s->voxels; i++) {
             const uint32_t g = q->group[i];
-            const uint32_t at[3] = {
-                (uint32_t)(i % header->sx),
-                (uint32_t)(i / header->sx % header->sy),
-                (uint32_t)(i / q->s->pixels)};
+            const uint32_t at[3] = {(uint32_t)(i % header->sx),
+                                    (uint32_t)(i / header->sx % header->sy),
+                                    (uint32_t)(i / q->s->pixels)};
             if (g == FUZZ_NO_GROUP || (wanted && !wanted[at[2]]))
                 continue;
             struct total *t = &totals[g];
@@ -213,7 +213,7 @@ static void ask_measure(const struct asked *q)
             }
             t->count++;
         }
-        for (uint32_t g = 0; g < n; g++) {
+        for (size_t g = 0; g < n; g++) {
             const struct total *t = &totals[g];
             FUZZ_CHECK(counts[g] == t->count);
             FUZZ_CHECK(!sums || !memcmp(sums + 3 * g, t->sum, sizeof t->sum));
@@ -241,8 +241,10 @@ static void pairs_add(struct pair_list *list, const struct crackle_pair *pair)
 {
     if (list->count == list->room) {
         list->room = 2 * list->room + 64;
-        list->pairs = realloc(list->pairs, list->room * sizeof *list->pairs);
-        FUZZ_CHECK(list->pairs);
+        struct crackle_pair *pairs = realloc(list->pairs,
+                                             list->room * sizeof *pairs);
+        FUZZ_CHECK(pairs);
+        list->pairs = pairs;
     }
     list->pairs[list->count++] = *pair;
 }
@@ -326,7 +328,8 @@ static void ask_contacts(const struct asked *q)
                 if (i / step[axis] % size[axis] == 0)
                     continue;
                 const uint32_t a = q->group[i - step[axis]], b = q->group[i];
-                struct crackle_pair pair = {a < b ? a : b, a < b ? b : a,
+                struct crackle_pair pair = {a < b ? a : b,
+                                            a < b ? b : a,
                                             {axis == 0, axis == 1, axis == 2}};
                 if (a != b && pair.b != FUZZ_NO_GROUP)
                     pairs_add(&counted, &pair);
@@ -359,8 +362,7 @@ static void ask_overlay(const struct asked *q, const struct asked *other,
     fuzz_check_status(status, &error);
     FUZZ_CHECK(alike || status == CRACKLE_BAD_ARGUMENT);
     if (alike && !different)
-        FUZZ_CHECK((status == CRACKLE_OK) ==
-                   (q->v->label && other->v->label));
+        FUZZ_CHECK((status == CRACKLE_OK) == (q->v->label && other->v->label));
     if (alike && q->counted && other->counted) {
         bool found = false;
         for (uint64_t i = 0; i < q->s->voxels; i++) {
@@ -391,8 +393,7 @@ static void ask_same_borders(const struct asked *q, const struct asked *other)
         other->groups.of_entry, 0, sz, &same, &error);
     fuzz_check_status(status, &error);
     FUZZ_CHECK(alike || (status == CRACKLE_OK && !same));
-    FUZZ_CHECK(status || !same || !alike ||
-               (q->v->label && other->v->label));
+    FUZZ_CHECK(status || !same || !alike || (q->v->label && other->v->label));
     if (!alike || !q->counted || !other->counted)
         return;
     bool equal = true;
@@ -568,8 +569,8 @@ static uint64_t count_components(const struct asked *q, int connectivity)
                         x + dx >= sx || y + dy < 0 || y + dy >= sy ||
                         z + dz < 0 || q->group[i] != q->group[j])
                         continue;
-                    parent[root(parent, (uint32_t)i)] =
-                        root(parent, (uint32_t)j);
+                    parent[root(parent, (uint32_t)i)] = root(parent,
+                                                             (uint32_t)j);
                 }
     for (uint32_t i = 0; i < q->s->voxels; i++)
         count += parent[i] == i && q->group[i] != FUZZ_NO_GROUP;
@@ -582,8 +583,8 @@ static void ask_link(const struct asked *q)
     const uint64_t *first = crackle_first_components(q->s->stream);
     const uint32_t sz = q->s->header->sz;
     struct crackle_error error = {0, 0, 0, NULL};
-    const int connectivity =
-        (const int[]){6, 18, 26}[fuzz_choose(q->choices) % 3];
+    const int connectivity = (const int[]){6, 18,
+                                           26}[fuzz_choose(q->choices) % 3];
     const uint64_t n = first ? first[sz] : 0;
     if (n > FUZZ_MOST_VOXELS)
         return; /* more components than voxels: no reader would */

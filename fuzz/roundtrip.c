@@ -23,7 +23,8 @@ static uint64_t label_of(uint8_t byte, unsigned width, bool is_signed)
     else if (byte >= 128)
         v = byte * (uint64_t)0x0101010101010101u >> (byte % width * 8);
     v <<= 64 - bits;
-    return is_signed ? (uint64_t)((int64_t)v >> (64 - bits)) : v >> (64 - bits);
+    return is_signed ? (uint64_t)((int64_t)v >> (64 - bits))
+                     : v >> (64 - bits);
 }
 
 static void store(void *array, uint64_t i, unsigned width, uint64_t label)
@@ -90,8 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const bool runs = data[4] >> 6 & 1;
     const uint8_t order = data[5] % 9; /* above, the models take megabytes */
     params.markov_order = order == 8 ? CRACKLE_MARKOV_AUTO : order;
-    const uint32_t split =
-        (uint32_t)(data[6] % ((uint64_t)params.sz + 1));
+    const uint32_t split = (uint32_t)(data[6] % ((uint64_t)params.sz + 1));
     const uint8_t mask = data[7]; /* how many labels there are */
 
     struct fuzz_choices choices = {data + HEAD, FUZZ_CHOICES};

@@ -27,7 +27,7 @@ struct thread {
     pthread_t id;
     unsigned number;
     const struct shared *streams;
-    int count;
+    unsigned count;
 };
 
 static void require(int holds, const char *what)
@@ -129,7 +129,7 @@ static void encode(const struct shared *s, struct crackle_workspace *ws,
     struct crackle_recode how = {s->labels, s->group, 0, 0};
     int permissible = crackle_guess_permissible(&params, array);
     uint8_t *bytes = NULL, *pinned = NULL;
-    size_t size;
+    size_t size = 0;
     for (int attempt = 0; attempt < 2 && !bytes; attempt++) {
         struct crackle_part *part =
             recode ? crackle_recode_part(&params, s->stream, &how, 0,
@@ -137,9 +137,9 @@ static void encode(const struct shared *s, struct crackle_workspace *ws,
                    : crackle_encode_part(&params, array, 0, header->sz,
                                          permissible, ws, NULL);
         require(part != NULL, "encode");
-        require(!crackle_join(&params, &part, 1, permissible, &bytes, &size,
-                              NULL),
-                "join");
+        require(
+            !crackle_join(&params, &part, 1, permissible, &bytes, &size, NULL),
+            "join");
         crackle_part_free(part);
         permissible = !permissible;
     }
@@ -162,16 +162,15 @@ static void *run(void *state)
     struct crackle_workspace *other = crackle_workspace_new();
     require(ws && other, "there is memory");
     for (unsigned round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < thread->count; i++) {
+        for (unsigned i = 0; i < thread->count; i++) {
             /* All at the same stream, or each at another. */
             const unsigned skip = round % 2 ? thread->number : 0;
             const struct shared *s =
-                &thread->streams[((unsigned)i + skip) %
-                                 (unsigned)thread->count];
+                &thread->streams[(i + skip) % thread->count];
             uint8_t *out = get(s->array_size);
             decode(s, ws, out);
             measure(s, ws, other);
-            encode(s, ws, round % 2 ? out : s->array, round / 2 % 2);
+            encode(s, ws, round % 2 ? out : s->array, round / 2 % 2 != 0);
             free(out);
         }
     crackle_workspace_free(ws);
@@ -183,8 +182,9 @@ static void read_stream(const char *path, struct shared *s)
 {
     FILE *file = fopen(path, "rb");
     require(file && !fseek(file, 0, SEEK_END), path);
-    s->size = (size_t)ftell(file);
-    rewind(file);
+    const long end = ftell(file);
+    require(end >= 0 && !fseek(file, 0, SEEK_SET), path);
+    s->size = (size_t)end;
     s->bytes = get(s->size);
     require(fread(s->bytes, 1, s->size, file) == s->size, path);
     fclose(file);
@@ -198,9 +198,9 @@ static void read_stream(const char *path, struct shared *s)
                                   s->array_size, 0, header->sz, 0, NULL),
             path);
     crackle_workspace_free(ws);
-    const uint8_t *background, *unique =
-                                   crackle_unique(s->stream, &s->entries,
-                                                  &background);
+    const uint8_t *background;
+    const uint8_t *unique = crackle_unique(s->stream, &s->entries,
+                                           &background);
     const unsigned width = header->stored_width;
     s->group = get((size_t)(s->entries + 1) * 4);
     s->labels = get((size_t)(s->entries + 1) * 8);
@@ -228,7 +228,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < THREADS; i++) {
         threads[i].number = i;
         threads[i].streams = streams;
-        threads[i].count = count;
+        threads[i].count = (unsigned)count;
         require(!pthread_create(&threads[i].id, NULL, run, &threads[i]),
                 "a thread starts");
     }

@@ -76,6 +76,7 @@ LIES = {
     "no label bytes": head(num_label_bytes=0),
     "labels wrap around": section(number(2**61 + 1, 8) + HONEST.label_section()[8:]),
     "labels 2^64 - 1": section(number(2**64 - 1, 8) + HONEST.label_section()[8:]),
+    "no number of labels": section(b"\1\0"), "pins cut off": head(section(b"\1"), label_format=2),
     "no labels": section(number(0, 8) + HONEST.label_section()[8:]),
     "a label too many": section(number(3, 8) + HONEST.label_section()[8:]),
     "no components": HONEST.with_(counts=(0,), keys=(0, 1)),
