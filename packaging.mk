@@ -48,6 +48,7 @@ lint-python:
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy --python-executable $(TYPED)/bin/python
+	.venv-dev/bin/mypy --python-executable $(TYPED)/bin/python --strict tests/typing_consumer.py
 lint-c: $(LINT_C:%.c=build/lint/%.tidy)
 	.venv-dev/bin/clang-format --dry-run --Werror $(LINT_C) $(LINT_H)
 build/lint/%.tidy: %.c $(LINT_H) .clang-tidy
