@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import numcodecs_crackle
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "design.md").read_text()
 FLOORS = re.findall(r"^- \*\*([\w ]+)\*\*: (.*?)(?=^- \*\*|\n\n)", TEXT, re.S | re.M)
@@ -16,7 +18,7 @@ FLOOR = {
     for floor, (_, told) in enumerate(FLOORS)
     for name in re.findall(r"`(\w+)\.py`", told)
 }
-MODULES = sorted((ROOT / "numcodecs_crackle").glob("*.py"))
+MODULES = sorted(Path(numcodecs_crackle.__file__).parent.glob("*.py"))
 
 
 def test_all_modules_are_told_of():
