@@ -100,7 +100,8 @@ def _overview(real: list[dict[str, Any]], volumes: list[dict[str, Any]]) -> Any:
             )  # fmt: skip
     left.set(
         xscale="log", yscale="log", xlabel="bytes a voxel",
-        ylabel="decoded, million voxels a second", title=f"A chunk of uint32, {case['name'].removesuffix(' F')}",
+        ylabel="decoded, million voxels a second",
+        title=f"A chunk of uint32, {case['name'].removesuffix(' F')}",
     )  # fmt: skip
     _plain_numbers(left.xaxis, left.yaxis)
     left.margins(0.15)
