@@ -6,7 +6,7 @@ DATA ?=
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m numcodecs_crackle.demo $(DATA)
 
-# Twenty minutes; QUICK=1 for a first look, which is printed and not kept.
+# About twenty minutes; QUICK=1 for a first look, which is printed and not kept.
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 

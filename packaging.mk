@@ -1,4 +1,4 @@
-# What CI runs: the wheel, alone and as a new user meets it, on every Python there is.
+# The first job of CI: the wheel, alone and as a new user meets it, on every Python there is.
 #
 #   make check         all of it
 #   make dist          the sdist, and the wheel that is built from it
