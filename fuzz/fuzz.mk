@@ -117,13 +117,13 @@ sanitize-memory:
 COVERAGE := -O0 -g --coverage -fprofile-update=atomic
 COVERAGE_TESTS := $(addprefix tests/test_,$(addsuffix .py,array claims codecs components damage drop_in \
 	edit failing golden hostile library lies markov measure partial pins reference stack stream tables))
-coverage-c: .venv-dev/ready
+coverage-c: .venv/ready .venv-dev/ready
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(COPIED) | tar -x -C build/coverage
 	cd build/coverage && CRACKLE_CFLAGS="$(COVERAGE)" LDFLAGS=--coverage \
-		$(CURDIR)/.venv-dev/bin/python setup.py -q build_ext --inplace
+		$(CURDIR)/.venv/bin/python setup.py -q build_ext --inplace
 	cd build/coverage && PYTHONPATH=. \
-		$(CURDIR)/.venv-dev/bin/python -m pytest -q -p no:cacheprovider $(COVERAGE_TESTS)
+		$(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider $(COVERAGE_TESTS)
 	cd build/coverage && mkdir memory && cd memory && $(CC) -std=c11 $(COVERAGE) \
 		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o memory \
 		$(addprefix ../,fuzz/memory.c $(FUZZ_SHARED) $(C_SOURCES)) && ./memory ../tests/data/*.ckl
