@@ -25,16 +25,16 @@ test: .venv/ready
 	.venv/bin/python -m pytest -q -n auto
 
 # The site: build/docs/index.html. Nothing is fetched but the packages it is built with.
-docs: .venv-docs/ready
-	.venv-docs/bin/sphinx-build -q -W --keep-going -c docs . build/docs
+SITE := .venv-docs
+docs: $(SITE)/ready
+	$(SITE)/bin/sphinx-build -q -W --keep-going -c docs . build/docs
 
 SOURCES := $(wildcard csrc/*) $(wildcard *.py) pyproject.toml
 EXTRAS := test
 .venv-bench/ready: EXTRAS := bench
 .venv-demo/ready: EXTRAS := cli
-.venv-dev/ready: EXTRAS := dev
 .venv-docs/ready: EXTRAS := docs
-$(addsuffix /ready,.venv .venv-bench .venv-demo .venv-dev .venv-docs .venv-fuzz): $(SOURCES)
+$(addsuffix /ready,.venv .venv-bench .venv-demo .venv-docs .venv-fuzz): $(SOURCES)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --upgrade pip setuptools
 	$(@D)/bin/python -m pip install -q -e '.[$(EXTRAS)]'

@@ -15,6 +15,7 @@ COVERED := $(lastword $(FOUND))
 README_EXTRAS := cli,dask,files,viewer,xarray
 # A notebook is executed as `jupyter notebook` does, without its pages.
 NOTEBOOK := nbclient ipykernel
+comma := ,
 # Of the shell, as they are made while make runs.
 WHEEL := $$(echo dist/*.whl)
 
@@ -24,9 +25,10 @@ check:
 	$(MAKE) dist
 	$(MAKE) -j2 environments
 	$(MAKE) lint TYPED=.venv-$(COVERED)
-	$(MAKE) docs $(FOUND:%=wheel-%)
+	$(MAKE) docs SITE=.venv-$(COVERED)
+	$(MAKE) $(FOUND:%=wheel-%)
 
-environments: $(FOUND:%=.venv-%/ready) .venv-docs/ready
+environments: $(FOUND:%=.venv-%/ready)
 
 dist: build/dist-ready
 build/dist-ready: .venv-dev/ready $(SOURCES) $(wildcard numcodecs_crackle/*.py) MANIFEST.in
@@ -35,6 +37,13 @@ build/dist-ready: .venv-dev/ready $(SOURCES) $(wildcard numcodecs_crackle/*.py) 
 	.venv-dev/bin/twine check --strict dist/*
 	.venv-dev/bin/abi3audit --strict dist/*.whl
 	mkdir -p build && touch $@
+
+# What the extra brings and not the package, which would be compiled for nothing.
+.venv-dev/ready: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q $$($(@D)/bin/python -c 'import tomllib as t; \
+		print(*t.load(open("$<", "rb"))["project"]["optional-dependencies"]["dev"])')
+	touch $@
 
 # What ruff, mypy, clang-format and clang-tidy have to say, of the versions that the extra `dev`
 # pins. mypy sees the packages that tests are run with; clang-tidy only looks at what changed
@@ -61,11 +70,10 @@ $(VERSIONS:%=.venv-%/ready): .venv-%/ready: build/dist-ready
 	$(call python-of,$*) -m venv $(@D)
 	$(@D)/bin/python -m pip install -q "$(WHEEL)"
 	$(@D)/bin/python tests/try_wheel.py alone
-	$(@D)/bin/python -m pip install -q "$(WHEEL)[$(README_EXTRAS)]"
-	$(@D)/bin/python tests/try_wheel.py readme README.md
 	$(@D)/bin/python -m pip install -q "$(WHEEL)[$(README_EXTRAS)]" $(NOTEBOOK)
+	$(@D)/bin/python tests/try_wheel.py readme README.md
 	$(@D)/bin/python tests/try_wheel.py notebook notebooks/getting_started.ipynb
-	$(@D)/bin/python -m pip install -q "$(WHEEL)[test]"
+	$(@D)/bin/python -m pip install -q "$(WHEEL)[test$(if $(filter $*,$(COVERED)),$(comma)docs)]"
 	touch $@
 
 # From the sdist without its package: nothing but the wheel can be imported, and what tests
