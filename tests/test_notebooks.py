@@ -147,3 +147,20 @@ def test_a_store_that_counts():
     store.reset()
     volume.remap({1: 0})
     assert store.writes == 1 and store.written == len(store._store._store_dict["c/0/0/0"])
+
+
+def test_parts_of_shards_are_counted():
+    """Which zarr does not ask for by `get` alone."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    store = CountingStore(MemoryStore())
+    labels = np.arange(64, dtype="u4").reshape(4, 4, 4) // 9
+    array = zarr.create_array(store, data=labels, chunks=(2, 4, 4), shards=(4, 4, 4))
+    shard = store._store._store_dict["c/0/0/0"].to_bytes()
+    index = 2 * 16 + 4
+    chunk = int.from_bytes(shard[-index + 8 : -index + 16], "little")
+    assert 0 < chunk < len(shard) - index
+    store.reset()
+    assert (array[:2] == labels[:2]).all()
+    assert (store.requests, store.read) == (2, index + chunk)
