@@ -36,6 +36,8 @@ def test_extras_bring_what_is_asked_of_them():
     assert len(named()) > 12
     # ipywidgets brings IPython, which a notebook has anyway
     for module, extra in named() - {("IPython", "viewer")}:
+        if module not in brings:  # a machine for which it has no wheel
+            continue
         assert {name.lower().replace("_", "-") for name in brings[module]} & distributions(extra), (
             module,
             extra,
