@@ -7,7 +7,7 @@
 #   make lint          what linters say of Python and C
 VERSIONS := 3.11 3.12 3.13
 python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do \
-	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv' 2>/dev/null && echo $$p; done))
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import venv, ensurepip' 2>/dev/null && echo $$p; done))
 FOUND := $(foreach version,$(VERSIONS),$(if $(call python-of,$(version)),$(version)))
 # One of them tells what the tests have reached; the newest does so at the least cost.
 COVERED := $(lastword $(FOUND))
@@ -31,7 +31,11 @@ check:
 environments: $(FOUND:%=.venv-%/ready)
 
 dist: build/dist-ready
-build/dist-ready: .venv-dev/ready $(SOURCES) $(wildcard numcodecs_crackle/*.py) MANIFEST.in
+# What tests need is packed, too: of the sdist they are run.
+PACKED := MANIFEST.in README.md LICENSE $(wildcard numcodecs_crackle/*.py $(foreach folder, \
+	tests tests/data tests/data/* docs docs/* notebooks benchmarks fuzz,$(folder)/*.*) \
+	fuzz/seeds/*/* fuzz/regressions/*/*)
+build/dist-ready: .venv-dev/ready $(SOURCES) $(PACKED)
 	rm -rf dist build/lib* build/bdist* *.egg-info
 	.venv-dev/bin/python -m build -q
 	.venv-dev/bin/twine check --strict dist/*
@@ -53,14 +57,14 @@ LINT_C := $(wildcard csrc/*.c fuzz/*.c) benchmarks/stages.c
 LINT_H := $(wildcard csrc/*.h fuzz/*.h)
 lint: .venv-dev/ready $(TYPED)/ready
 	$(MAKE) -j2 lint-python lint-c
-lint-python:
+lint-python: .venv-dev/ready $(TYPED)/ready
 	.venv-dev/bin/ruff check .
 	.venv-dev/bin/ruff format --check .
 	.venv-dev/bin/mypy --python-executable $(TYPED)/bin/python
 	.venv-dev/bin/mypy --python-executable $(TYPED)/bin/python --strict tests/typing_consumer.py
 lint-c: $(LINT_C:%.c=build/lint/%.tidy)
 	.venv-dev/bin/clang-format --dry-run --Werror $(LINT_C) $(LINT_H)
-build/lint/%.tidy: %.c $(LINT_H) .clang-tidy
+build/lint/%.tidy: %.c $(LINT_H) .clang-tidy | .venv-dev/ready
 	@mkdir -p $(@D)
 	.venv-dev/bin/clang-tidy --quiet $< --
 	@touch $@
@@ -82,5 +86,5 @@ $(VERSIONS:%=wheel-%): wheel-%: .venv-%/ready
 	rm -rf build/$@ && mkdir -p build/$@
 	tar -x -C build/$@ --strip-components=1 -f dist/*.tar.gz
 	rm -rf build/$@/numcodecs_crackle build/$@/*.egg-info
-	cd build/$@ && COVERAGE_CORE=sysmon $(CURDIR)/$(<D)/bin/pytest -q -n 2 \
+	cd build/$@ && COVERAGE_CORE=sysmon "$(CURDIR)/$(<D)/bin/pytest" -q -n 2 \
 		$(if $(filter $*,$(COVERED)),--cov=numcodecs_crackle --cov-report=term:skip-covered)

@@ -52,15 +52,15 @@ fuzz-zarr: .venv-fuzz/atheris
 	$(COPIED) | tar -x -C build/fuzz/zarr
 	cd build/fuzz/zarr && CC=$(CLANG) LDSHARED="$(CLANG) -shared" LDFLAGS="$(FUZZ_ZARR_FLAGS)" \
 		CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(FUZZ_ZARR_FLAGS)" \
-		$(CURDIR)/.venv-fuzz/bin/python setup.py -q build_ext --inplace
+		"$(CURDIR)/.venv-fuzz/bin/python" setup.py -q build_ext --inplace
 	cd build/fuzz/zarr && PYTHONPATH=. \
-		LD_PRELOAD=$$($(CURDIR)/.venv-fuzz/bin/python -c \
+		LD_PRELOAD=$$("$(CURDIR)/.venv-fuzz/bin/python" -c \
 		'import atheris; print(atheris.path())')/asan_with_fuzzer.so \
 		ASAN_OPTIONS=$(subst $() ,:,$(FUZZ_ZARR_ASAN)) \
-		$(CURDIR)/.venv-fuzz/bin/python fuzz/zarr_chunk.py -max_total_time=$(SECONDS) \
+		"$(CURDIR)/.venv-fuzz/bin/python" fuzz/zarr_chunk.py -max_total_time=$(SECONDS) \
 		-timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=64 -max_len=4096 \
-		-print_final_stats=1 -artifact_prefix=$(CURDIR)/fuzz/found/zarr- $(FUZZ_ARGS) \
-		$(CURDIR)/fuzz/corpus/zarr fuzz/seeds/zarr $(wildcard fuzz/regressions/zarr)
+		-print_final_stats=1 -artifact_prefix="$(CURDIR)/fuzz/found/zarr-" $(FUZZ_ARGS) \
+		"$(CURDIR)/fuzz/corpus/zarr" fuzz/seeds/zarr $(wildcard fuzz/regressions/zarr)
 
 .venv-fuzz/atheris: .venv-fuzz/ready
 	.venv-fuzz/bin/python -m pip install -q --only-binary atheris 'atheris>=3'
@@ -81,7 +81,8 @@ COPIED := tar -c --exclude=./build --exclude='./.*' --exclude='_crackle*' \
 	--exclude=./fuzz/corpus --exclude='*.egg-info' --exclude=./demo-out .
 
 # The suite with an extension of its own, in a copy. Python's memory comes from
-# malloc, so that the bounds of bytes objects are watched, too.
+# malloc, so that the bounds of bytes objects are watched, too. The path is
+# absolute: kernels of notebooks run elsewhere.
 SANITIZERS := -fsanitize=address $(UNDEFINED)
 PRELOAD = $(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so)
 SANITIZE_PYTEST ?=
@@ -90,11 +91,11 @@ sanitize: .venv/ready
 	rm -rf build/sanitize && mkdir -p build/sanitize
 	$(COPIED) | tar -x -C build/sanitize
 	cd build/sanitize && CRACKLE_CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZERS)" \
-		LDFLAGS="$(SANITIZERS)" $(CURDIR)/.venv/bin/python setup.py -q build_ext --inplace
-	cd build/sanitize && LD_PRELOAD=$(PRELOAD) PYTHONMALLOC=malloc PYTHONPATH=. \
+		LDFLAGS="$(SANITIZERS)" "$(CURDIR)/.venv/bin/python" setup.py -q build_ext --inplace
+	cd build/sanitize && LD_PRELOAD=$(PRELOAD) PYTHONMALLOC=malloc PYTHONPATH="$$PWD" \
 		ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 		UBSAN_OPTIONS=print_stacktrace=1 \
-		$(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider \
+		"$(CURDIR)/.venv/bin/python" -m pytest -q -p no:cacheprovider \
 		--deselect tests/test_fuzz_corpus.py $(SANITIZE_PYTEST)
 
 # Encodes, decodes and measures from several threads, of one stream and of many.
@@ -121,13 +122,13 @@ coverage-c: .venv/ready .venv-dev/ready
 	rm -rf build/coverage && mkdir -p build/coverage
 	$(COPIED) | tar -x -C build/coverage
 	cd build/coverage && CRACKLE_CFLAGS="$(COVERAGE)" LDFLAGS=--coverage \
-		$(CURDIR)/.venv/bin/python setup.py -q build_ext --inplace
-	cd build/coverage && PYTHONPATH=. \
-		$(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider $(COVERAGE_TESTS)
+		"$(CURDIR)/.venv/bin/python" setup.py -q build_ext --inplace
+	cd build/coverage && PYTHONPATH="$$PWD" \
+		"$(CURDIR)/.venv/bin/python" -m pytest -q -p no:cacheprovider $(COVERAGE_TESTS)
 	cd build/coverage && mkdir memory && cd memory && $(CC) -std=c11 $(COVERAGE) \
 		-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc -o memory \
 		$(addprefix ../,fuzz/memory.c $(FUZZ_SHARED) $(C_SOURCES)) && ./memory ../tests/data/*.ckl
-	cd build/coverage && $(CURDIR)/.venv-dev/bin/gcovr --root . --filter csrc/ \
+	cd build/coverage && "$(CURDIR)/.venv-dev/bin/gcovr" --root . --filter csrc/ \
 		--merge-mode-functions=separate --txt - --html-details memory/report.html
 
 # Other machines, and first this one: the golden streams and all fuzz inputs.

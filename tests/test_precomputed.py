@@ -491,6 +491,12 @@ def test_faults_of_metadata_that_are_not_needed(tmp_path, change):
     half = array_of(a=a[:, :, ::2, ::2], chunks=(1, *CHUNKS))[1]
     scales = [one.scale for one in sources_of([z, half], (4, 4, 40), (1, 2, 3))]
     assert scales[1].resolution == (8, 8, 40) and scales[1].offset == (0, 1, 3)
+    # None of them is somewhere else than the first, whatever its own metadata say.
+    image = ome("0.5", [("0", [1, 8, 2, 2], [0, 80, 80, 80])], "nanometer")
+    told = zarr.create_group(tmp_path / "y.zarr", attributes=image)
+    half = told.create_array("0", data=a[:, :, ::2, ::2], chunks=(1, *CHUNKS), **V3)
+    with pytest.warns(UserWarning, match="the first voxel is taken for 0, 0, 0: "):
+        assert [one.scale.offset for one in sources_of([z, half], (4, 4, 40))] == [(0, 0, 0)] * 2
     ck.to_precomputed(z, tmp_path / "layer", **PLACED)
     assert scales_of(tmp_path / "layer")[0][2:] == ([4, 4, 40], [10, -20, 3])
     assert (read_by_hand(tmp_path / "layer")[0] == a[0].T).all()

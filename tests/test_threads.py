@@ -142,6 +142,37 @@ def test_a_file_array_is_assigned_to_while_it_is_read(tmp_path, monkeypatch):
         assert (array.decompress() == 9).all()
 
 
+def test_a_file_array_is_assigned_to_while_its_measures_are_read(tmp_path):
+    """Else the old stream's measures would be taken for the new one's."""
+    pytest.importorskip("pyarrow")
+    ck.save(np.full((4, 5, 6), 7, "u2"), tmp_path / "a.ckl")
+
+    def measures(binary):
+        array.binary = ck.compress(np.full((4, 5, 6), 9, "u2"))
+        return ck.to_parquet(binary)
+
+    with open(tmp_path / "a.ckl", "rb") as file:
+        array = FileArray(file, measures=measures)
+        assert array.voxel_counts() == {9: 120}
+
+
+def test_another_thread_is_first_to_read_measures(tmp_path):
+    ck.save(np.full((4, 5, 6), 7, "u2"), tmp_path / "a.ckl")
+    there = [lambda binary: None]
+
+    class Shared(FileArray):
+        @property
+        def _measures(self):
+            return there.pop() if there else None  # taken between two looks
+
+        @_measures.setter
+        def _measures(self, value):
+            pass
+
+    with open(tmp_path / "a.ckl", "rb") as file:
+        assert Shared(file).voxel_counts() == {7: 120}
+
+
 def test_threads_share_a_file_array_with_measures(tmp_path):
     pytest.importorskip("pyarrow")
     a = volume("blocks", np.random.default_rng(3), (30, 28, 20))

@@ -11,11 +11,11 @@ import matplotlib
 import numpy as np
 import pytest
 import zarr
+from conftest import blobs
 
 import numcodecs_crackle as ck
 from numcodecs_crackle import CrackleCodec, FormatError, LabelVolume, picture
 from numcodecs_crackle.viewer import SliceBrowser, view
-from tests.conftest import blobs
 
 
 @pytest.fixture(autouse=True)
