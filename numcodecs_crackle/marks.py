@@ -24,16 +24,23 @@ class _Number(Text):
     and by zooming.
     """
 
-    def __init__(self, column: int, row: int, label: int, before: list[_Number]) -> None:
+    def __init__(
+        self, column: int, row: int, label: int, rank: int, places: dict[int, Bbox]
+    ) -> None:
         super().__init__(
             column, row, str(label), color="white", fontsize="small", ha="center", va="center",
             path_effects=[withStroke(linewidth=2, foreground="black")],
         )  # fmt: skip
-        self._before = before
-        self.place: Bbox | None = None
+        self._rank = rank
+        self._places = places  # of those that are drawn, by rank
+
+    @property
+    def place(self) -> Bbox | None:
+        """Where it was drawn, in pixels."""
+        return self._places.get(self._rank)
 
     def draw(self, renderer: Any) -> None:
-        self.place = None
+        self._places.pop(self._rank, None)
         assert self.axes is not None
         inside = self.axes.bbox
         if not inside.contains(*self.axes.transData.transform(self.get_position())):
@@ -45,9 +52,9 @@ class _Number(Text):
         right = max(inside.x0 - box.x0, 0) + min(inside.x1 - box.x1, 0)
         up = max(inside.y0 - box.y0, 0) + min(inside.y1 - box.y1, 0)
         box = box.translated(right, up)
-        if any(other.place is not None and other.place.overlaps(box) for other in self._before):
+        if any(rank < self._rank and box.overlaps(at) for rank, at in self._places.items()):
             return
-        self.place = box
+        self._places[self._rank] = box
         usual = self.get_transform()
         self.set_transform(usual + Affine2D().translate(right, up))
         super().draw(renderer)
@@ -67,13 +74,14 @@ def write_numbers(axes: Axes, points: Iterable[tuple[int, int, int]]) -> list[Te
     -------
     list of Text
     """
-    numbers: list[_Number] = []
+    numbers: list[Text] = []
+    places: dict[int, Bbox] = {}
     for row, column, label in points:
-        number = _Number(column, row, label, numbers[:])
+        number = _Number(column, row, label, len(numbers), places)
         axes.add_artist(number)
         number.set_clip_path(axes.patch)
         numbers.append(number)
-    return list(numbers)
+    return numbers
 
 
 def draw_boxes(axes: Axes, boxes: Iterable[tuple[int, int, int, int]]) -> list[Rectangle]:

@@ -26,7 +26,7 @@ from numcodecs_crackle.grid import (
     voxels_of,
     window_of,
 )
-from numcodecs_crackle.measure import contact_faces
+from numcodecs_crackle.measure import Points, contact_faces
 from numcodecs_crackle.measure import point_cloud as point_cloud_of
 from numcodecs_crackle.partial import Range, slices_named
 from numcodecs_crackle.store import Chunk, ChunkStore
@@ -57,9 +57,6 @@ class Contacts(NamedTuple):
     first: npt.NDArray[Any]
     second: npt.NDArray[Any]
     faces: npt.NDArray[np.uint64]
-
-
-Points = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class VolumeFaces(VolumeLookup):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from numcodecs_crackle.chunk_stats import Merger, Statistics, Sums, absent, measure_plan, merged
 from numcodecs_crackle.extras import required
+from numcodecs_crackle.measure import Floats
 from numcodecs_crackle.volume_work import FEW, VolumeWork
 from numcodecs_crackle.work import How
 
@@ -19,7 +20,6 @@ __all__ = ["VolumeStatistics"]
 
 
 Boxes = tuple[slice, ...]
-Floats = npt.NDArray[np.float64]
 
 
 class VolumeStatistics(VolumeWork):
