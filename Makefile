@@ -2,7 +2,7 @@
 PYTHON ?= python3
 DATA ?=
 
-.PHONY: demo bench notebooks stages test docs clean
+.PHONY: demo bench notebooks stages docs clean
 demo: .venv-demo/ready
 	.venv-demo/bin/python -m numcodecs_crackle.demo $(DATA)
 
@@ -20,9 +20,6 @@ stages:
 	$(CC) -O3 -std=c11 -D_GNU_SOURCE -o build/stages benchmarks/stages.c \
 		$(filter-out csrc/decode.c csrc/encode.c,$(wildcard csrc/*.c))
 	build/stages $(DATA)
-
-test: .venv/ready
-	.venv/bin/python -m pytest -q -n auto
 
 # The site: build/docs/index.html. Nothing is fetched but the packages it is built with.
 SITE := .venv-docs

@@ -1,9 +1,10 @@
-# The first job of CI: the wheel, alone and as a new user meets it, on every Python there is.
+# The wheel, alone and as a new user meets it, on every Python there is; linters; the site.
 #
-#   make check         all of it
+#   make test          the next two, for each Python of these
 #   make dist          the sdist, and the wheel that is built from it
 #   make wheel-3.12    that wheel in a fresh environment: alone, pasting the README, opening
 #                      a notebook, and the whole test suite
+#   make check         the next one, and make docs
 #   make lint          what linters say of Python and C
 VERSIONS := 3.11 3.12 3.13
 python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do \
@@ -19,14 +20,17 @@ comma := ,
 # Of the shell, as they are made while make runs.
 WHEEL := $$(echo dist/*.whl)
 
-.PHONY: check dist lint lint-python lint-c environments $(VERSIONS:%=wheel-%)
-check:
+.PHONY: test check dist lint lint-python lint-c environments $(VERSIONS:%=wheel-%)
+test:
 	$(if $(FOUND),@echo "Pythons: $(FOUND)",$(error no Python of $(VERSIONS)))
 	$(MAKE) dist
 	$(MAKE) -j2 environments
+	$(MAKE) $(FOUND:%=wheel-%)
+
+# In an environment that is there from `make test`.
+check:
 	$(MAKE) lint TYPED=.venv-$(COVERED)
 	$(MAKE) docs SITE=.venv-$(COVERED)
-	$(MAKE) $(FOUND:%=wheel-%)
 
 environments: $(FOUND:%=.venv-%/ready)
 

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import tempfile
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -23,7 +24,8 @@ from matplotlib.image import imread
 # Most bytes of a notebook with its pictures.
 MOST = 400_000
 # What differs from machine to machine: an address, a place.
-PRIVATE = re.compile(r"0x[0-9a-f]{6,}|/home/|/root/|/tmp/|" + re.escape(tempfile.gettempdir()))
+PLACES = "|".join(re.escape(place) for place in (str(Path.home()), tempfile.gettempdir()))
+PRIVATE = re.compile(rf"0x[0-9a-f]{{6,}}|/home/|{PLACES}")
 
 
 def texts(cell):
