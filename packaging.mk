@@ -12,6 +12,8 @@ python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).
 FOUND := $(foreach version,$(VERSIONS),$(if $(call python-of,$(version)),$(version)))
 # One of them tells what the tests have reached; the newest does so at the least cost.
 COVERED := $(lastword $(FOUND))
+# What one of them shows for all: C alone, pages alone, and all notebooks, which take a minute.
+ONCE := design_page docs fuzz_corpus notebooks
 # What the README says to install for all that its examples use.
 README_EXTRAS := cli,dask,files,viewer,xarray
 # A notebook is executed as `jupyter notebook` does, without its pages.
@@ -85,11 +87,11 @@ $(VERSIONS:%=.venv-%/ready): .venv-%/ready: build/dist-ready
 	touch $@
 
 # From the sdist without its package: nothing but the wheel can be imported, and what tests
-# need is in the sdist. All notebooks are executed on one of them: they take a minute.
+# need is in the sdist.
 $(VERSIONS:%=wheel-%): wheel-%: .venv-%/ready
 	rm -rf build/$@ && mkdir -p build/$@
 	tar -x -C build/$@ --strip-components=1 -f dist/*.tar.gz
 	rm -rf build/$@/numcodecs_crackle build/$@/*.egg-info
 	cd build/$@ && COVERAGE_CORE=sysmon "$(CURDIR)/$(<D)/bin/pytest" -q -n 2 \
 		$(if $(filter $*,$(COVERED)),--cov=numcodecs_crackle --cov-report=term:skip-covered, \
-		--ignore=tests/test_notebooks.py)
+		$(ONCE:%=--ignore=tests/test_%.py))
