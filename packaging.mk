@@ -3,7 +3,7 @@
 #   make test          the next two, for each Python of these
 #   make dist          the sdist, and the wheel that is built from it
 #   make wheel-3.12    that wheel in a fresh environment: alone, pasting the README, opening
-#                      a notebook, and the whole test suite
+#                      a notebook, and the test suite
 #   make check         the next one, and make docs
 #   make lint          what linters say of Python and C
 VERSIONS := 3.11 3.12 3.13
