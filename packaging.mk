@@ -1,10 +1,10 @@
 # The wheel, alone and as a new user meets it, on every Python there is; linters; the site.
 #
-#   make test          the next two, for each Python of these
+#   make test          make dist, and make wheel-VERSION of each Python
 #   make dist          the sdist, and the wheel that is built from it
 #   make wheel-3.12    that wheel in a fresh environment: alone, pasting the README, opening
 #                      a notebook, and the test suite
-#   make check         the next one, and make docs
+#   make check         make lint, and make docs
 #   make lint          what linters say of Python and C
 VERSIONS := 3.11 3.12 3.13
 python-of = $(firstword $(shell for p in python$(1) $$HOME/.pyenv/versions/$(1).*/bin/python; do \

@@ -56,6 +56,18 @@ void fuzz_free(void *pointer)
 
 /* ---- inputs ---- */
 
+struct crackle_params fuzz_params(const struct crackle_header *header)
+{
+    struct crackle_params params;
+    memset(&params, 0, sizeof params);
+    params.sx = header->sx;
+    params.sy = header->sy;
+    params.sz = header->sz;
+    params.data_width = header->data_width;
+    params.is_signed = header->is_signed;
+    return params;
+}
+
 uint8_t *fuzz_read(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");

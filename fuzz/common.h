@@ -32,6 +32,9 @@ void fuzz_free(void *pointer);
 /* A file's bytes, to be freed with fuzz_free. Without them the run ends. */
 uint8_t *fuzz_read(const char *path, size_t *size);
 
+/* To encode a volume of this header's shape and labels; the rest is 0. */
+struct crackle_params fuzz_params(const struct crackle_header *header);
+
 /*
  * The input of all targets but the round trip: one stream, perhaps a second
  * one, FUZZ_CHOICES bytes that say what to do with them, and the number of

@@ -48,13 +48,7 @@ static void golden(const char *path)
         FUZZ_CHECK(v.label[i] ==
                    fuzz_element(native, i, width, header->is_signed));
     }
-    struct crackle_params params;
-    memset(&params, 0, sizeof params);
-    params.sx = header->sx;
-    params.sy = header->sy;
-    params.sz = header->sz;
-    params.data_width = header->data_width;
-    params.is_signed = header->is_signed;
+    struct crackle_params params = fuzz_params(header);
     params.fortran_order = header->fortran_order;
     params.markov_order = header->markov_order;
     uint8_t *made = fuzz_encode(&params, native, header->sz / 2, &made_size);

@@ -286,13 +286,7 @@ static int encode(struct call *c, bool recode, uint8_t markov_order)
     const struct subject *on = c->on;
     const struct crackle_header *header = on->header;
     const struct crackle_recode how = {on->s.entry, on->group, 0, 0};
-    struct crackle_params params;
-    memset(&params, 0, sizeof params);
-    params.sx = header->sx;
-    params.sy = header->sy;
-    params.sz = header->sz;
-    params.data_width = header->data_width;
-    params.is_signed = header->is_signed;
+    struct crackle_params params = fuzz_params(header);
     params.markov_order = markov_order;
     params.any_format = 1;
     struct crackle_part *parts[2] = {NULL, NULL};
